@@ -1,0 +1,181 @@
+"""The pipeline, from the declared graph to the function, and what a user calls to run it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphc import reference, structure
+from graphc.arguments import as_array
+from graphc.codegen.expressions import MODULES
+from graphc.codegen.module import module_source
+from graphc.dsl import Tensor, fail, lift, require_identifier
+from graphc.dump import dump as graph_text
+from graphc.errors import GraphTypeError, GraphValueError, compose
+from graphc.function import Function, Plan
+from graphc.fuse.group import fuse
+from graphc.fuse.materialize import materialize
+from graphc.ir import CONSTANT, INPUT, NOTES, SIZE, Graph, Node, walk
+from graphc.rewrite.gates import gates
+from graphc.rewrite.lower import expand, transposes_to_flags
+from graphc.rewrite.simplify import simplify
+from graphc.types import Size
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step of the pipeline; ``stage`` names its result for those who want to look at it."""
+
+    run: Callable[[Graph], Graph]
+    stage: str = ""
+
+
+PIPELINE = (
+    Pass(simplify),
+    Pass(gates, stage="gates"),
+    Pass(expand),
+    Pass(simplify),
+    Pass(transposes_to_flags),
+    Pass(materialize),
+    Pass(fuse, stage="fused"),
+)
+
+
+def run_pipeline(
+    graph: Graph, passes: Sequence[Pass] = PIPELINE, inspect: Callable[[Graph], object] = id
+) -> dict[str, Graph]:
+    """The graph at every named stage; ``inspect`` sees the graph after each pass."""
+    stages = {"declared": graph}
+    inspect(graph)
+    for step in passes:
+        graph = step.run(graph)
+        inspect(graph)
+        if step.stage:
+            stages[step.stage] = graph
+    return stages
+
+
+def compile(
+    inputs: Sequence[Tensor], outputs: Any, *, name: str = "f", cache: bool = True
+) -> Function:
+    """Compiles a graph to a `Function` of ``inputs``, for every value of the named sizes at once.
+
+    ``outputs`` is a tensor or a list, tuple or dict of tensors, nested at will; calls return the same
+    structure. ``name`` names the function in dumps and generated code. With ``cache`` the generated module
+    and its machine code are kept on disk, and the next process that compiles the same graph loads them.
+
+    Raises `GraphTypeError` for inputs that are not inputs, `GraphValueError` for inputs that are missing
+    or share a name, for a name that is not an identifier, and for a size that no input binds.
+
+    >>> import graphc as gx
+    >>> x, y, z = gx.input("x"), gx.input("y"), gx.input("z")
+    >>> f = gx.compile([x, y, z], (x + y) * z)
+    >>> f(-2.0, 5.0, -4.0)
+    array(-12.)
+    """
+    _hint_names(sys._getframe(1).f_locals)
+    graph = declared_graph(inputs, outputs, name)
+    stages = run_pipeline(graph)
+    source = module_source(stages["fused"], cache=cache)
+    return Function(Plan(stages, source, outputs, cache))
+
+
+def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:
+    """The graph of the given inputs and nested outputs, checked."""
+    require_identifier("compile", name)
+    given = [_input_node(tensor) for tensor in ([inputs] if isinstance(inputs, Tensor) else inputs)]
+    results = tuple(lift(output, "compile") for output in structure.flatten(outputs))
+    if not results:
+        raise GraphValueError(compose(name, "has no outputs"))
+    graph = Graph(name, tuple(given), results)
+    _check_inputs(graph)
+    _check_sizes(graph)
+    return graph
+
+
+def _input_node(tensor: object) -> Node:
+    if not isinstance(tensor, Tensor) or tensor.node.op is not INPUT:
+        raise GraphTypeError(
+            compose("compile", f"{tensor!r} is not an input", fix="declare it with gx.input")
+        )
+    return tensor.node
+
+
+def _check_inputs(graph: Graph) -> None:
+    names: set[str] = set()
+    for node in graph.inputs:
+        name = node.attrs["name"]
+        if name in names or name == "out":
+            problem = "is the keyword for result buffers" if name == "out" else "is there twice"
+            raise GraphValueError(compose(graph.name, f"the input name {name!r} {problem}"))
+        names.add(name)
+    for node in graph.nodes():
+        if node.op is INPUT and node not in graph.inputs:
+            problem = f"an output depends on {node.attrs['name']!r}, which is not among the inputs"
+            raise GraphValueError(compose(graph.name, problem))
+
+
+def _check_sizes(graph: Graph) -> None:
+    sizes = [size for node in graph.nodes() for size in node.shape if isinstance(size, Size)]
+    bound = {
+        size.name for node in graph.inputs for size in node.shape if isinstance(size, Size)
+    }
+    for size in sizes:
+        for name in sorted(size.names()):
+            if name not in bound:
+                problem = f"no input has an axis of size {name}, so {size} is unknown at the call"
+                raise GraphValueError(compose(graph.name, problem))
+            if name in MODULES:
+                problem = f"the size name {name!r} is one that generated code uses itself"
+                raise GraphValueError(compose(graph.name, problem))
+
+
+def _hint_names(variables: Mapping[str, object]) -> None:
+    """The user's variable names become the names of the nodes that they hold."""
+    for name, value in variables.items():
+        if isinstance(value, Tensor) and name.isidentifier() and not name.startswith("_"):
+            if value.node.op not in (INPUT, CONSTANT, SIZE):
+                NOTES.names.setdefault(value.node, name)
+
+
+def _reachable_inputs(outputs: Sequence[Node]) -> tuple[Node, ...]:
+    found = [node for node in walk(outputs) if node.op is INPUT]
+    return tuple(sorted(found, key=lambda node: node.serial))
+
+
+def dump(outputs: Any, name: str = "f") -> str:
+    """The declared graph of ``outputs`` (a tensor, or nested lists, tuples, dicts) as text, not compiled.
+
+    >>> import graphc as gx
+    >>> x = gx.input("x")
+    >>> print(gx.dump(gx.sin(x)).splitlines()[0])
+    graph f(%x: f64[]) {
+    """
+    _hint_names(sys._getframe(1).f_locals)
+    results = tuple(lift(output, "dump") for output in structure.flatten(outputs))
+    return graph_text(Graph(name, _reachable_inputs(results), results))
+
+
+def evaluate(outputs: Any, values: Mapping[Tensor, Any]) -> Any:
+    """The values of ``outputs`` by the NumPy reference, without compiling, in the same structure.
+
+    ``values`` gives an array for every input that ``outputs`` depend on. Conversions and errors are those
+    of a compiled function.
+
+    >>> import graphc as gx
+    >>> x = gx.input("x", ("N",))
+    >>> gx.evaluate([x.sum(), x.max()], {x: [1.0, 2.0]})
+    [array(3.), array(2.)]
+    """
+    results = tuple(lift(output, "evaluate") for output in structure.flatten(outputs))
+    by_node = {_input_node(tensor): value for tensor, value in values.items()}
+    inputs = _reachable_inputs(results)
+    for node in inputs:
+        if node not in by_node:
+            raise fail("evaluate", f"no value for the input {node.attrs['name']!r}", node)
+    given = (*inputs, *(node for node in by_node if node not in inputs))
+    arrays = [as_array(n.attrs["name"], n.tensor_type, by_node[n]) for n in given]
+    found = reference.evaluate(Graph("evaluate", given, results), arrays)
+    return structure.like(outputs, iter([array.copy() for array in found]))

@@ -1,0 +1,1 @@
+"""Which nodes become one gate, and which values must exist in memory."""

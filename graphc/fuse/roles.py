@@ -1,0 +1,57 @@
+"""How a node is computed: as part of a loop, as a value of its own, or not at all."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from graphc.ir import (
+    KernelCode,
+    Leaf,
+    Node,
+    ReadCode,
+    ReduceCode,
+    ScalarCode,
+    ViewCode,
+    uniform_value,
+)
+from graphc.types import Shape
+
+
+class Role(Enum):
+    """The ways in which code computes a node."""
+
+    LEAF = auto()
+    """Nothing to compute: an input, a constant, a size."""
+    READ = auto()
+    """An index map: computed where it is read, never stored."""
+    SCALAR = auto()
+    """A 0-d value: a statement between the loops."""
+    LOOP = auto()
+    """One element in every iteration of a loop nest."""
+    REDUCE = auto()
+    """A running total in a loop nest."""
+    KERNEL = auto()
+    """A call on whole arrays."""
+    VIEW = auto()
+    """The memory of another value."""
+
+
+def role(node: Node) -> Role:
+    """The role of ``node`` in a graph whose definitions are expanded."""
+    lowering = node.op.lowering
+    if isinstance(lowering, Leaf) or uniform_value(node) is not None:
+        return Role.LEAF
+    if isinstance(lowering, ReduceCode):
+        return Role.REDUCE
+    if isinstance(lowering, ScalarCode | ReadCode) and node.shape == ():
+        return Role.SCALAR
+    if isinstance(lowering, KernelCode):
+        return Role.KERNEL
+    if isinstance(lowering, ViewCode):
+        return Role.VIEW
+    return Role.READ if isinstance(lowering, ReadCode) else Role.LOOP
+
+
+def space(node: Node) -> Shape:
+    """The iteration space of a loop or reduction node."""
+    return node.args[0].shape if role(node) is Role.REDUCE else node.shape

@@ -1,0 +1,1 @@
+"""Every op, wholly declared in one place: one module a family."""

@@ -1,0 +1,48 @@
+"""The op that fusion makes: a gate with a body, and the selection of one of its results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphc.errors import InvalidGraph
+from graphc.ir import FORBIDDEN, FusedCode, Graph, Leaf, Op, Rejected
+from graphc.types import TensorType, TupleType, Type
+
+
+def _infer_fused(*types: Type, body: Graph, name: str) -> TupleType:
+    if [node.type for node in body.inputs] != list(types):
+        raise Rejected("the body's inputs have other types")
+    return TupleType(tuple(node.tensor_type for node in body.outputs))
+
+
+def _infer_item(gate: TupleType, *, index: int) -> TensorType:
+    return gate.items[index]
+
+
+def _evaluated_through_its_body(*arrays: Any, **attrs: Any) -> Any:
+    raise InvalidGraph("a fused gate is evaluated through its body")
+
+
+_derivative = FORBIDDEN("graphs are differentiated before their gates are fused")
+
+fused = Op(
+    "fused",
+    infer=_infer_fused,
+    reference=_evaluated_through_its_body,
+    lowering=FusedCode(),
+    vjp=_derivative,
+    samples=(),
+    dtypes=(),
+)
+"""Nodes that become one loop nest: ``body`` computes all results of the gate ``name``."""
+
+item = Op(
+    "item",
+    infer=_infer_item,
+    reference=lambda gate, *, index: gate[index],
+    lowering=Leaf(),
+    vjp=_derivative,
+    samples=(),
+    dtypes=(),
+)
+"""One result of a fused gate."""

@@ -1,0 +1,95 @@
+"""Matrix products. Operands are ``[..., m, k]`` and ``[..., k, n]`` with equal leading axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphc.errors import GraphTypeError
+from graphc.ir import Array, Domain, KernelCode, Node, Op, Rejected, Sample
+from graphc.ops.elementwise import require_dtype
+from graphc.ops.shape import permute_dims
+from graphc.types import NUMBERS, Shape, TensorType, product
+
+
+def transposed(x: Node) -> Node:
+    """The last two axes swapped."""
+    last = len(x.shape) - 1
+    return permute_dims(x, axes=(*range(last - 1), last, last - 1))
+
+
+def _effective(shape: Shape, transpose: bool) -> Shape:
+    return (*shape[:-2], shape[-1], shape[-2]) if transpose else shape
+
+
+def _infer_matmul(
+    a: TensorType, b: TensorType, *, transpose_a: bool = False, transpose_b: bool = False
+) -> TensorType:
+    require_dtype(a.dtype, NUMBERS)
+    if a.dtype != b.dtype:
+        raise Rejected("operands have different dtypes", error=GraphTypeError)
+    if a.ndim != b.ndim or a.ndim < 2:
+        raise Rejected("operands need the same number of axes, at least 2")
+    left, right = _effective(a.shape, transpose_a), _effective(b.shape, transpose_b)
+    if left[-1] != right[-2]:
+        raise Rejected("inner sizes differ", detail=f"{left[-1]} != {right[-2]}")
+    if left[:-2] != right[:-2]:
+        raise Rejected("leading sizes differ")
+    return a.with_shape((*left[:-1], right[-1]))
+
+
+def _reference(
+    a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False
+) -> Array:
+    left = np.swapaxes(a, -1, -2) if transpose_a else a
+    right = np.swapaxes(b, -1, -2) if transpose_b else b
+    with np.errstate(all="ignore"):
+        return np.asarray(np.matmul(left, right))
+
+
+def _vjp(
+    g: Node, out: Node, a: Node, b: Node, *, transpose_a: bool = False, transpose_b: bool = False
+) -> tuple[Node, Node]:
+    left = transposed(a) if transpose_a else a
+    right = transposed(b) if transpose_b else b
+    to_left, to_right = matmul(g, transposed(right)), matmul(transposed(left), g)
+    return (
+        transposed(to_left) if transpose_a else to_left,
+        transposed(to_right) if transpose_b else to_right,
+    )
+
+
+def _emit(node: Node, operands: Sequence[str], result: str) -> list[str]:
+    flags = f"{node.attrs.get('transpose_a', False)}, {node.attrs.get('transpose_b', False)}"
+    shapes = (node.args[0].shape, node.args[1].shape, node.shape)
+    arrays = [*operands, result]
+    if len(node.shape) == 2:
+        return [f"blas.matmul({', '.join(arrays)}, {flags})"]
+    if len(node.shape) > 3:
+        arrays = [
+            f"arrays.reshape({array}, ({product(shape[:-2])}, {shape[-2]}, {shape[-1]}))"
+            for array, shape in zip(arrays, shapes, strict=True)
+        ]
+    return [f"blas.batched_matmul({', '.join(arrays)}, {flags})"]
+
+
+_pair = (Domain(-2, 2), Domain(-2, 2))
+
+matmul = Op(
+    "matmul",
+    infer=_infer_matmul,
+    reference=_reference,
+    lowering=KernelCode(_emit),
+    vjp=_vjp,
+    samples=(
+        Sample(((3, 4), (4, 2)), {}, _pair),
+        Sample(((4, 3), (4, 2)), {"transpose_a": True}, _pair),
+        Sample(((3, 4), (2, 4)), {"transpose_b": True}, _pair),
+        Sample(((2, 3, 4), (2, 4, 2)), {}, _pair),
+        Sample(((2, 2, 3, 1), (2, 2, 1, 2)), {}, _pair),
+        Sample(((1, 4), (4, 1)), {}, _pair),
+    ),
+    dtypes=NUMBERS,
+    cost=1000,
+)

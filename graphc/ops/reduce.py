@@ -1,0 +1,466 @@
+"""Reductions over axes. ``axes`` is a sorted tuple of non-negative ints; reduced axes disappear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import GraphTypeError
+from graphc.ir import (
+    FORBIDDEN,
+    NONDIFFERENTIABLE,
+    Array,
+    Definition,
+    Domain,
+    KernelCode,
+    Node,
+    Op,
+    ReduceCode,
+    Rejected,
+    Sample,
+    Vjp,
+    broadcast,
+    filled,
+    size_node,
+)
+from graphc.ops.elementwise import (
+    chain,
+    equal,
+    exp,
+    log,
+    require_dtype,
+    where,
+)
+from graphc.ops.shape import expand_dims, iota, permute_dims, reshape
+from graphc.types import (
+    ALL_DTYPES,
+    BOOL,
+    FLOATS,
+    NUMBERS,
+    Dimension,
+    DType,
+    Requirement,
+    TensorType,
+    bool_,
+    int64,
+    is_float,
+    product,
+)
+
+Axes = tuple[int, ...]
+
+
+def kept_axes(ndim: int, axes: Axes) -> Axes:
+    """The axes that are not reduced."""
+    return tuple(i for i in range(ndim) if i not in axes)
+
+
+def spread(node: Node, like: Node, axes: Axes) -> Node:
+    """A reduced tensor back in the shape of ``like``, constant along ``axes``."""
+    return broadcast(expand_dims(node, axes=axes) if axes else node, like.shape)
+
+
+def _require_axes(x: TensorType, axes: Axes) -> None:
+    if any(not 0 <= axis < x.ndim for axis in axes) or list(axes) != sorted(set(axes)):
+        raise Rejected("axes are out of range or repeated", detail=f"axes {axes}")
+
+
+def _not_empty(node: Node) -> list[Requirement]:
+    count = product(node.args[0].shape[axis] for axis in node.attrs["axes"])
+    reason = f"{node.op.name}: an empty axis has no {node.op.name}:"
+    return [Requirement(count, ">=", 1, reason)]
+
+
+def reduction(
+    name: str,
+    *,
+    dtypes: tuple[DType, ...],
+    reference: Callable[..., Any],
+    step: str,
+    initial: Callable[[DType], bool | int | float],
+    vjp: Vjp,
+    needs_elements: bool = False,
+    domain: Domain = Domain(-2, 2),
+) -> Op:
+    """Declares a reduction: a running total that starts at ``initial`` and takes one ``step`` an element.
+
+    ``needs_elements`` says that it has no value over an empty axis.
+    """
+
+    def infer(x: TensorType, *, axes: Axes) -> TensorType:
+        require_dtype(x.dtype, dtypes)
+        _require_axes(x, axes)
+        if needs_elements and any(x.shape[axis] == 0 for axis in axes):
+            raise Rejected(f"an empty axis has no {name}")
+        return x.with_shape(x.shape[i] for i in kept_axes(x.ndim, axes))
+
+    def evaluate(x: Array, *, axes: Axes) -> Any:
+        with np.errstate(all="ignore"):
+            return np.asarray(reference(x, axis=axes)).astype(x.dtype)
+
+    return Op(
+        name,
+        infer=infer,
+        reference=evaluate,
+        lowering=ReduceCode(step, initial),
+        vjp=vjp,
+        samples=(
+            Sample(((3, 4),), {"axes": (1,)}, (domain,)),
+            Sample(((3, 4),), {"axes": (0,)}, (domain,)),
+            Sample(((2, 3, 4),), {"axes": (0, 2)}, (domain,)),
+            Sample(((2, 3, 4),), {"axes": (0, 1, 2)}, (domain,)),
+            Sample(((2, 1, 3),), {"axes": (1,)}, (domain,)),
+        ),
+        dtypes=dtypes,
+        requires=_not_empty if needs_elements else lambda node: [],
+    )
+
+
+sum_ = reduction(
+    "sum",
+    dtypes=NUMBERS,
+    reference=np.sum,
+    step="accumulate.add",
+    initial=lambda dtype: dtype.type(0).item(),
+    vjp=lambda g, out, x, *, axes: (spread(g, x, axes),),
+)
+
+
+# ---- maximum and minimum: the first element that attains it gets the whole gradient ----------------------
+
+
+def _axes_last(x: Node, axes: Axes) -> tuple[Node, Axes]:
+    """``x`` as (kept axes..., all reduced elements), and the permutation that brought it there."""
+    kept = kept_axes(x.tensor_type.ndim, axes)
+    order = (*kept, *axes)
+    moved = x if order == tuple(range(len(order))) else permute_dims(x, axes=order)
+    if len(axes) == 1:
+        return moved, order
+    shape = (*(x.shape[i] for i in kept), product(x.shape[i] for i in axes))
+    return reshape(moved, shape=shape), order
+
+
+def _axes_back(flat: Node, like: Node, order: Axes) -> Node:
+    moved = reshape(flat, shape=tuple(like.shape[i] for i in order))
+    inverse = tuple(int(i) for i in np.argsort(order))
+    return moved if order == inverse == tuple(range(len(order))) else permute_dims(moved, axes=inverse)
+
+
+def _route_to_first(find: Callable[[Node], Node]) -> Vjp:
+    def vjp(g: Node, out: Node, x: Node, *, axes: Axes) -> tuple[Node]:
+        if not axes:
+            return (g,)
+        flat, order = _axes_last(x, axes)
+        last = len(flat.shape) - 1
+        first = broadcast(expand_dims(find(flat), axes=(last,)), flat.shape)
+        wins = equal(iota(shape=flat.shape, axis=last, dtype=int64), first)
+        arriving = broadcast(expand_dims(g, axes=(last,)), flat.shape)
+        return (_axes_back(where(wins, arriving, filled(arriving, 0)), x, order),)
+
+    return vjp
+
+
+def _lowest(dtype: DType) -> bool | int | float:
+    if dtype == bool_:
+        return False
+    return -math.inf if is_float(dtype) else int(np.iinfo(dtype).min)
+
+
+def _highest(dtype: DType) -> bool | int | float:
+    if dtype == bool_:
+        return True
+    return math.inf if is_float(dtype) else int(np.iinfo(dtype).max)
+
+
+def _argument(name: str, reference: Callable[..., Any]) -> Op:
+    """The index of the first extreme element along the last axis."""
+
+    def infer(x: TensorType) -> TensorType:
+        require_dtype(x.dtype, NUMBERS)
+        if x.ndim == 0 or x.shape[-1] == 0:
+            raise Rejected(f"an empty axis has no {name}")
+        return TensorType(int64, x.shape[:-1])
+
+    def emit(node: Node, operands: Any, result: str) -> list[str]:
+        rows = rows_of(node.args[0].shape)
+        return [f"kernels.{name}(arrays.reshape({operands[0]}, {rows}), arrays.flat({result}))"]
+
+    return Op(
+        name,
+        infer=infer,
+        reference=lambda x: reference(x, axis=-1),
+        lowering=KernelCode(emit),
+        vjp=NONDIFFERENTIABLE,
+        samples=(Sample(((3, 4),)), Sample(((5,),)), Sample(((2, 3, 4),))),
+        dtypes=NUMBERS,
+        requires=lambda node: [
+            Requirement(node.args[0].shape[-1], ">=", 1, f"{name}: an empty axis has no {name}:")
+        ],
+    )
+
+
+def rows_of(shape: tuple[Dimension, ...]) -> str:
+    """The source of the 2-D shape (all leading axes, last axis)."""
+    return f"({product(shape[:-1])}, {shape[-1]})"
+
+
+argmax = _argument("argmax", np.argmax)
+argmin = _argument("argmin", np.argmin)
+
+max_ = reduction(
+    "max",
+    dtypes=ALL_DTYPES,
+    reference=np.max,
+    step="accumulate.maximum",
+    initial=_lowest,
+    vjp=_route_to_first(argmax),
+    needs_elements=True,
+)
+min_ = reduction(
+    "min",
+    dtypes=ALL_DTYPES,
+    reference=np.min,
+    step="accumulate.minimum",
+    initial=_highest,
+    vjp=_route_to_first(argmin),
+    needs_elements=True,
+)
+all_ = reduction(
+    "all",
+    dtypes=BOOL,
+    reference=np.all,
+    step="accumulate.logical_and",
+    initial=lambda dtype: True,
+    vjp=NONDIFFERENTIABLE,
+)
+any_ = reduction(
+    "any",
+    dtypes=BOOL,
+    reference=np.any,
+    step="accumulate.logical_or",
+    initial=lambda dtype: False,
+    vjp=NONDIFFERENTIABLE,
+)
+
+
+# ---- product: its derivative must not divide by an element that may be 0 -----------------------------------
+
+
+def _others(x: Array) -> Array:
+    rows = x.reshape(-1, x.shape[-1])
+    ones = np.ones((rows.shape[0], 1), x.dtype)
+    with np.errstate(all="ignore"):
+        before = np.cumprod(np.hstack([ones, rows[:, :-1]]), axis=1, dtype=x.dtype)
+        after = np.cumprod(np.hstack([ones, rows[:, :0:-1]]), axis=1, dtype=x.dtype)[:, ::-1]
+        return np.asarray((before * after)[:, : x.shape[-1]]).reshape(x.shape)
+
+
+def _others_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
+    # d out[i] / d x[k] is the product of all elements but i and k: the product of the others than k in a
+    # copy of the row in which element i is 1. One row becomes an n x n matrix, only in second order.
+    n, last = x.shape[-1], x.tensor_type.ndim - 1
+    square = (*x.shape, n)
+    kept = iota(shape=square, axis=last, dtype=int64)
+    other = iota(shape=square, axis=last + 1, dtype=int64)
+    row = broadcast(expand_dims(x, axes=(last,)), square)
+    same = equal(kept, other)
+    without = product_of_others(where(same, filled(row, 1), row))
+    arriving = broadcast(expand_dims(g, axes=(last + 1,)), square)
+    terms = where(same, filled(row, 0), arriving * without)
+    return (sum_(terms, axes=(last,)),)
+
+
+def _infer_others(x: TensorType) -> TensorType:
+    require_dtype(x.dtype, FLOATS)
+    if x.ndim == 0:
+        raise Rejected("needs an axis")
+    return x
+
+
+def _emit_others(node: Node, operands: Any, result: str) -> list[str]:
+    rows = rows_of(node.shape)
+    return [
+        f"kernels.product_of_others(arrays.reshape({operands[0]}, {rows}), arrays.reshape({result}, {rows}))"
+    ]
+
+
+product_of_others = Op(
+    "product_of_others",
+    infer=_infer_others,
+    reference=_others,
+    lowering=KernelCode(_emit_others),
+    vjp=_others_vjp,
+    samples=(
+        Sample(((5,),)),
+        Sample(((2, 3),)),
+        Sample(((6,),), {}, (Domain(-2, 2, smooth=(0.0, 0.0)),)),
+    ),
+    dtypes=FLOATS,
+)
+"""Along the last axis, the product of all elements but one: the local derivative of `prod`."""
+
+
+def _prod_vjp(g: Node, out: Node, x: Node, *, axes: Axes) -> tuple[Node]:
+    if not axes:
+        return (g,)
+    flat, order = _axes_last(x, axes)
+    arriving = broadcast(expand_dims(g, axes=(len(flat.shape) - 1,)), flat.shape)
+    return (_axes_back(arriving * product_of_others(flat), x, order),)
+
+
+prod = reduction(
+    "prod",
+    dtypes=NUMBERS,
+    reference=np.prod,
+    step="accumulate.multiply",
+    initial=lambda dtype: dtype.type(1).item(),
+    vjp=_prod_vjp,
+    domain=Domain(-2, 2, smooth=(0.0,)),
+)
+
+
+# ---- gates over axes: defined by other ops, each with its own stable derivative ----------------------------
+
+
+def _infer_reduced(x: TensorType, *, axes: Axes) -> TensorType:
+    require_dtype(x.dtype, FLOATS)
+    _require_axes(x, axes)
+    return x.with_shape(x.shape[i] for i in kept_axes(x.ndim, axes))
+
+
+def _infer_same(x: TensorType, *, axes: Axes) -> TensorType:
+    require_dtype(x.dtype, FLOATS)
+    _require_axes(x, axes)
+    return x
+
+
+def _count(x: Node, axes: Axes) -> Node:
+    return size_node(product(x.shape[i] for i in axes), x.dtype)
+
+
+def _expand_mean(x: Node, *, axes: Axes) -> Node:
+    total = sum_(x, axes=axes)
+    return total / broadcast(_count(x, axes), total.shape)
+
+
+def _mean_reference(x: Array, *, axes: Axes) -> Any:
+    with np.errstate(all="ignore"):
+        count = math.prod(x.shape[i] for i in axes)
+        return np.asarray(np.sum(x, axis=axes) / x.dtype.type(count)).astype(x.dtype)
+
+
+mean = Op(
+    "mean",
+    infer=_infer_reduced,
+    reference=_mean_reference,
+    lowering=Definition(_expand_mean),
+    vjp=lambda g, out, x, *, axes: (
+        spread(g / broadcast(_count(x, axes), g.shape), x, axes),
+    ),
+    samples=(Sample(((3, 4),), {"axes": (1,)}), Sample(((2, 3, 4),), {"axes": (0, 2)})),
+    dtypes=FLOATS,
+)
+
+
+def _stable_max(x: Node, axes: Axes) -> Node:
+    """The maximum by which exponents are shifted; 0 where it is infinite, so that inf - inf is not met."""
+    top = _max_or_lowest(x, axes=axes)
+    finite = top - top
+    return where(equal(finite, filled(top, 0)), top, filled(top, 0))
+
+
+def _max_or_lowest_reference(x: Array, *, axis: Axes) -> Any:
+    return np.max(x, axis=axis, initial=-np.inf)
+
+
+_max_or_lowest = reduction(
+    "max_or_lowest",
+    dtypes=FLOATS,
+    reference=_max_or_lowest_reference,
+    step="accumulate.maximum",
+    initial=_lowest,
+    vjp=FORBIDDEN("it is internal to gates that have derivatives of their own"),
+)
+
+
+def _expand_logsumexp(x: Node, *, axes: Axes) -> Node:
+    top = _stable_max(x, axes)
+    return log(sum_(exp(x - spread(top, x, axes)), axes=axes)) + top
+
+
+def _logsumexp_reference(x: Array, *, axes: Axes) -> Any:
+    with np.errstate(all="ignore"):
+        top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+        top = np.where(np.isfinite(top), top, x.dtype.type(0))
+        total = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top
+        return np.squeeze(total, axis=axes).astype(x.dtype)
+
+
+_axis_samples = (
+    Sample(((3, 4),), {"axes": (1,)}, (Domain(-3, 3),)),
+    Sample(((3, 4),), {"axes": (0,)}, (Domain(-3, 3),)),
+    Sample(((2, 3, 4),), {"axes": (0, 2)}, (Domain(-3, 3),)),
+)
+
+logsumexp = Op(
+    "logsumexp",
+    infer=_infer_reduced,
+    reference=_logsumexp_reference,
+    lowering=Definition(_expand_logsumexp),
+    vjp=lambda g, out, x, *, axes: (chain(spread(g, x, axes), softmax(x, axes=axes)),),
+    samples=_axis_samples,
+    dtypes=FLOATS,
+)
+
+
+def _expand_softmax(x: Node, *, axes: Axes) -> Node:
+    shifted = exp(x - spread(_max_or_lowest(x, axes=axes), x, axes))
+    return shifted / spread(sum_(shifted, axes=axes), x, axes)
+
+
+def _softmax_reference(x: Array, *, axes: Axes) -> Any:
+    with np.errstate(all="ignore"):
+        shifted = np.exp(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))
+        return (shifted / np.sum(shifted, axis=axes, keepdims=True)).astype(x.dtype)
+
+
+softmax = Op(
+    "softmax",
+    infer=_infer_same,
+    reference=_softmax_reference,
+    lowering=Definition(_expand_softmax),
+    vjp=lambda g, out, x, *, axes: (
+        out * (g - spread(sum_(g * out, axes=axes), x, axes)),
+    ),
+    samples=_axis_samples,
+    dtypes=FLOATS,
+)
+
+
+def _expand_log_softmax(x: Node, *, axes: Axes) -> Node:
+    # The maximum is taken off first: subtracting one large logsumexp would cancel.
+    shifted = x - spread(_max_or_lowest(x, axes=axes), x, axes)
+    return shifted - spread(log(sum_(exp(shifted), axes=axes)), x, axes)
+
+
+def _log_softmax_reference(x: Array, *, axes: Axes) -> Any:
+    with np.errstate(all="ignore"):
+        shifted = x - np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+        total = np.sum(np.exp(shifted), axis=axes, keepdims=True)
+        return (shifted - np.log(total)).astype(x.dtype)
+
+
+log_softmax = Op(
+    "log_softmax",
+    infer=_infer_same,
+    reference=_log_softmax_reference,
+    lowering=Definition(_expand_log_softmax),
+    vjp=lambda g, out, x, *, axes: (
+        g - exp(out) * spread(sum_(g, axes=axes), x, axes),
+    ),
+    samples=_axis_samples,
+    dtypes=FLOATS,
+)

@@ -1,0 +1,1 @@
+"""Passes that replace nodes by equal, better ones."""

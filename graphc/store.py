@@ -1,0 +1,81 @@
+"""Generated modules as files: named by a hash of their content, so that Numba's cache knows them again."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from graphc import runtime
+
+VARIABLE = "GRAPHC_CACHE_DIR"
+"""The environment variable that names another folder for generated modules."""
+
+
+@cache
+def _fingerprint() -> bytes:
+    """What compiled code depends on besides its own text: the runtime's sources and Numba's version."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(runtime.__path__[0]).glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def content_hash(text: str) -> str:
+    """The hash that names the file of a generated module."""
+    return hashlib.sha256(_fingerprint() + text.encode()).hexdigest()[:20]
+
+
+@cache
+def _private_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="graphc-"))
+
+
+def folder() -> Path:
+    """Where generated modules are kept: ``$GRAPHC_CACHE_DIR``, or graphc's folder in the user's cache.
+
+    A folder that lasts as long as the process serves where neither can be written.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    wanted = Path(os.environ.get(VARIABLE) or os.path.join(base, "graphc"))
+    try:
+        wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return _private_folder()
+    return wanted if os.access(wanted, os.W_OK) else _private_folder()
+
+
+def load(name: str, text: str, *, cached: bool) -> dict[str, Any]:
+    """Runs a generated module and returns its namespace.
+
+    With ``cached`` it is written to a file first, once for every content; otherwise it stays in memory,
+    where tracebacks and debuggers find it too.
+    """
+    stem = f"{name}_{content_hash(text)}"
+    if cached:
+        path = folder() / f"{stem}.py"
+        _write_once(path, text)
+        filename = str(path)
+    else:
+        filename = f"<graphc {stem}>"
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    namespace: dict[str, Any] = {"__name__": f"graphc.generated.{stem}", "__file__": filename}
+    exec(compile(text, filename, "exec"), namespace)
+    return namespace
+
+
+def _write_once(path: Path, text: str) -> None:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    # Several processes may write at once: each replaces the file as a whole.
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
+    ) as file:
+        file.write(text)
+    os.replace(file.name, path)

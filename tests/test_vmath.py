@@ -1,0 +1,234 @@
+"""The vectorisable elementary functions: accuracy, special values, and packed machine code."""
+
+import re
+import warnings
+
+import llvmlite.binding
+import mpmath
+import numba
+import numpy as np
+import pytest
+
+from graphc.runtime import vmath
+
+NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus")
+TYPES = {"f32": np.float32, "f64": np.float64}
+CASES = [pytest.param(name, kind, id=f"{name}_{kind}") for name in NAMES for kind in TYPES]
+
+FEATURES = llvmlite.binding.get_host_cpu_features()
+HAS_FMA = bool(FEATURES.get("avx2") and FEATURES.get("fma"))
+
+# A fused multiply-add on registers of 256 or 512 bits.
+PACKED = {
+    "f32": re.compile(r"\bvfn?m(add|sub)\d+ps\b.*[yz]mm"),
+    "f64": re.compile(r"\bvfn?m(add|sub)\d+pd\b.*[yz]mm"),
+}
+
+# How far from zero a function still has something to compute, per type.
+REACH = {"f32": 105.0, "f64": 750.0}
+
+EXACT = {
+    "exp": mpmath.exp,
+    "expm1": mpmath.expm1,
+    "log": mpmath.log,
+    "log1p": mpmath.log1p,
+    "tanh": mpmath.tanh,
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+}
+NUMPY = {
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: x.dtype.type(1) / (x.dtype.type(1) + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(x.dtype.type(0), x),
+}
+
+
+def chosen_points(kind):
+    """Where ranges, exponents, or special treatment begin and end, with both neighbours of each."""
+    dtype = TYPES[kind]
+    info = np.finfo(dtype)
+    points = [0.5, 1.0, 2.0, 3.0, 1e-4, np.sqrt(0.5), np.sqrt(2), np.sqrt(2) - 1, np.sqrt(0.5) - 1]
+    points += [float(info.smallest_subnormal), float(info.tiny), float(info.eps), float(info.max)]
+    points += [k * np.log(2) / 2 for k in (1, 2, 3, 4, 5, 99, 101)]
+    points += [np.log(float(info.max)), -np.log(float(info.tiny))]
+    points += [-np.log(float(info.smallest_subnormal)) + d for d in (-1.0, 0.0, 0.5, 0.69)]
+    points += [2.0**-k for k in (1, 8, 13, 15, 16, 24, 25, 29, 30, 31, 52, 53, 60, 61)]
+    points += [2.0**k - 1 for k in (3, 23, 24, 25, 52, 53, 54, 60, 61, 100)]
+    points += [9.0, 9.01, 10.0, 17.3, 18.7, 19.06, 20.0, 36.7, 37.4, 40.0]
+    points = np.array(points, dtype)
+    points = np.concatenate([points, -points])
+    with np.errstate(over="ignore"):
+        neighbours = [np.nextafter(points, dtype(side)) for side in (-np.inf, np.inf)]
+    return np.concatenate([points, *neighbours])
+
+
+def sample(name, kind, count=1000):
+    """Chosen points, and random ones: log-uniform over all floats and where it matters, uniform."""
+    dtype = TYPES[kind]
+    info = np.finfo(dtype)
+    rng = np.random.default_rng([NAMES.index(name), info.bits])
+    reach = REACH[kind]
+    whole = np.exp2(rng.uniform(np.log2(float(info.smallest_subnormal)), info.maxexp - 1e-3, count))
+    centre = np.exp2(rng.uniform(-12, np.log2(reach), count))
+    x = np.concatenate([whole, centre]) * rng.choice([-1.0, 1.0], 2 * count)
+    x = np.concatenate([x, rng.uniform(-reach, reach, count), rng.uniform(0.5, 2.0, count)])
+    x = np.concatenate([x, rng.uniform(-2.0, 0.5, count)]).astype(dtype)
+    x = np.concatenate([x, chosen_points(kind)])
+    if name == "log":
+        x = np.abs(x)
+    if name == "log1p":
+        x = np.where(x < -1, -x, x)
+    lowest = {"log": 0.0, "log1p": -1.0}.get(name, -np.inf)
+    return x[np.isfinite(x) & (x != 0) & (x > lowest)]
+
+
+def ulp_errors(name, x, got):
+    """The distance of each result from the exact one, in the spacing of floats at the exact one."""
+    info = np.finfo(x.dtype)
+    beyond = mpmath.mpf(2) ** int(info.maxexp)
+    errors = np.empty(x.size)
+    with mpmath.workprec(160):
+        for i in range(x.size):
+            exact = EXACT[name](mpmath.mpf(float(x[i])))
+            # An infinity stands for the float that would come after the largest.
+            if abs(exact) > beyond:
+                exact = mpmath.sign(exact) * beyond
+            result = float(got[i])
+            result = beyond * int(np.sign(result)) if np.isinf(result) else mpmath.mpf(result)
+            exponent = max(mpmath.frexp(exact)[1] - 1, int(info.minexp))
+            errors[i] = float(mpmath.ldexp(abs(result - exact), int(info.nmant) - exponent))
+    return errors
+
+
+def worst(name, x, got):
+    errors = ulp_errors(name, x, got)
+    assert not np.isnan(errors).any()
+    return errors.max()
+
+
+def jitted_loop(name, kind):
+    function = getattr(vmath, f"{name}_{kind}")
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    return loop
+
+
+@pytest.fixture(scope="module")
+def loops():
+    return {(name, kind): jitted_loop(name, kind) for name in NAMES for kind in TYPES}
+
+
+def apply(function, x):
+    """Results of calls one by one, where a warning is an error."""
+    with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
+        warnings.simplefilter("error")
+        return [function(value) for value in x]
+
+
+def run(loop, x):
+    out = np.empty_like(x)
+    loop(x, out)
+    return out
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_error_is_what_the_documentation_says(loops, name, kind):
+    function = getattr(vmath, f"{name}_{kind}")
+    documented = float(re.search(r"to (\d\.\d+) ulp", function.__doc__)[1])
+    limit = documented if HAS_FMA else 2.0
+    x = sample(name, kind)
+    assert worst(name, x, run(loops[name, kind], x)) <= limit <= 2.0
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_plain_python_is_within_two_ulp_and_keeps_the_type(name, kind):
+    x = sample(name, kind, count=200)
+    results = apply(getattr(vmath, f"{name}_{kind}").py_func, x)
+    assert {type(result) for result in results} == {TYPES[kind]}
+    assert worst(name, x, np.array(results)) <= 2.0
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_loop_agrees_with_single_calls(loops, name, kind):
+    x = np.append(sample(name, kind, count=100), TYPES[kind]([np.nan, np.inf, -np.inf, 0.0, -0.0]))
+    single = np.array(apply(getattr(vmath, f"{name}_{kind}"), x), TYPES[kind])
+    np.testing.assert_array_equal(run(loops[name, kind], x), single)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_special_values_are_those_of_numpy(loops, name, kind):
+    dtype = TYPES[kind]
+    info = np.finfo(dtype)
+    tiny = info.smallest_subnormal
+    values = [np.nan, np.inf, 0.0, 1.0, 2.0, tiny, info.tiny, info.max, 88.8, 103.0, 710.0, 745.0]
+    x = np.array([sign * value for value in values for sign in (1, -1)], dtype)
+    with np.errstate(all="ignore"):
+        expected = NUMPY[name](x)
+    for got in (
+        run(loops[name, kind], x),
+        np.array(apply(getattr(vmath, f"{name}_{kind}"), x), dtype),
+        np.array(apply(getattr(vmath, f"{name}_{kind}").py_func, x), dtype),
+    ):
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+        special = np.isinf(expected) | (expected == 0) | np.isinf(x) | (x == 0)
+        if name == "sigmoid":  # NumPy's exp(-x) overflows before the quotient underflows.
+            special &= np.isinf(x) | (expected != 0)
+        special &= ~np.isnan(expected)
+        np.testing.assert_array_equal(
+            got[special].view(f"u{info.bits // 8}"), expected[special].view(f"u{info.bits // 8}")
+        )
+
+
+@pytest.mark.skipif(not HAS_FMA, reason="needs a CPU with AVX2 and FMA")
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_loops_are_packed(loops, name, kind):
+    run(loops[name, kind], TYPES[kind]([1.0]))
+    (assembly,) = loops[name, kind].inspect_asm().values()
+    assert PACKED[kind].search(assembly)
+
+
+def test_gates_of_several_functions_are_packed_and_right():
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def gate(x, y, out):
+        for i in range(x.size):
+            out[i] = vmath.tanh_f32(x[i]) * vmath.sigmoid_f32(y[i]) + vmath.softplus_f32(x[i])
+
+    x = np.linspace(-9, 9, 1001, dtype=np.float32)
+    y = x[::-1].copy()
+    out = np.empty_like(x)
+    gate(x, y, out)
+    expected = np.tanh(x) / (1 + np.exp(-y)) + np.logaddexp(np.float32(0), x)
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+    (assembly,) = gate.inspect_asm().values()
+    assert not HAS_FMA or PACKED["f32"].search(assembly)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_the_check_of_accuracy_rejects_four_ulp(loops, name, kind):
+    x = sample(name, kind, count=20)
+    got = run(loops[name, kind], x)
+    inside = np.isfinite(got) & (np.abs(got) < np.finfo(got.dtype).max / 2)
+    x, got = x[inside], got[inside]
+    assert worst(name, x, got) <= 2.0
+    for i in (0, x.size // 2, x.size - 1):
+        off = got.copy()
+        off[i] += 4 * np.spacing(np.abs(off[i]))
+        assert worst(name, x, off) > 2.0
+
+
+def test_the_check_of_accuracy_measures_known_errors():
+    one = np.ones(1, np.float32)
+    e = np.float32(np.e)
+    below, above = (
+        ulp_errors("exp", one, np.array([v])) for v in (e, np.nextafter(e, np.float32(9)))
+    )
+    assert below[0] < 0.5
+    assert 0.5 < above[0] < 1.5
