@@ -141,9 +141,28 @@ def _expression(node: Node, names: Names) -> str:
     if node.op is CONSTANT:
         return f"constant({_summary(node.attrs['value'])})"
     operands = [_operand(arg, names) for arg in node.args]
-    attrs = [f"{k}={_attribute(v)}" for k, v in sorted(node.attrs.items()) if k not in ("body", "name")]
-    title = node.attrs.get("name", node.op.name) if "body" in node.attrs else node.op.name
-    return f"{title}({', '.join([*operands, *attrs])})"
+    if "body" in node.attrs:
+        return f"{node.attrs['name']}({', '.join(operands)})"
+    if node.op.name == "slice":
+        return operands[0] + _slice_text(node)
+    attrs = [f"{k}={_attribute(v)}" for k, v in sorted(node.attrs.items()) if _is_shown(k, v, node)]
+    return f"{node.op.name}({', '.join([*operands, *attrs])})"
+
+
+def _is_shown(name: str, value: Any, node: Node) -> bool:
+    """Whether an attribute says more than the type on the left, or than its default."""
+    return value is not False and not (name == "shape" and value == node.shape)
+
+
+def _slice_text(node: Node) -> str:
+    """``[start:stop:step, ...]`` as in the source; a whole axis is a colon."""
+    parts = []
+    axes = zip(*(node.attrs[k] for k in ("starts", "sizes", "steps")), node.args[0].shape, strict=True)
+    for start, size, step, whole in axes:
+        text = f"{start}:{start + size * step}" if step > 0 else f"{start}::"
+        text = ":" if (start, size, step) == (0, whole, 1) else text
+        parts.append(text + (f":{step}" if step > 1 else str(step) if step < 0 else ""))
+    return f"[{', '.join(parts)}]".replace(" ", "")
 
 
 def _operand(node: Node, names: Names) -> str:

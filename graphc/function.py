@@ -94,9 +94,13 @@ class Function:
         dispatcher.disable_compile()
 
     def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
-        if out is None and not named and self._is_direct:
+        if not named and self._is_direct:
             try:
-                return self._rebuild(self.jitted(*args))
+                if out is None:
+                    return self._rebuild(self.jitted(*args))
+                if structure.matches(self._plan.template, out):
+                    self._compiled_into()(*args, *structure.flatten(out))
+                    return out
             except (TypeError, ValueError, IndexError, OverflowError):
                 # Converted arguments may still do; otherwise the slow path says what is wrong.
                 pass
@@ -135,7 +139,7 @@ class Function:
         for buffer, filled in zip(buffers, direct, strict=True):
             if buffer is not filled:
                 buffer[...] = filled
-        return structure.like(self._plan.template, iter(buffers))
+        return out
 
     def _checked_buffers(self, out: Any, sizes: Mapping[str, int]) -> list[Array]:
         if not structure.matches(self._plan.template, out):

@@ -104,8 +104,8 @@ def _axis_slice(x: Node, axis: int, item: Key) -> _AxisSlice:
     index: Dimension = item if isinstance(item, Size) else int(item)  # type: ignore[arg-type]
     start = whole + index if isinstance(index, int) and index < 0 else index
     inside = (
-        Requirement(start, ">=", 0, "index:"),
-        Requirement(whole - 1, ">=", start, "index:"),
+        Requirement(start, ">=", 0, "index"),
+        Requirement(whole - 1, ">=", start, "index"),
     )
     if any(requirement.is_impossible() for requirement in inside):
         raise GraphIndexError(_message(x, f"{index} is out of bounds for axis {axis}"))

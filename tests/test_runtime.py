@@ -400,8 +400,8 @@ def test_views_of_strided_arrays_do_not_compile():
         jit(lambda x: arrays.flat(x))(np.ones((4, 4))[:, ::2])
 
 
-def test_overlap(compiled):
-    run = compiled(lambda a, b: arrays.overlap(a, b))
+def test_spans_meet_where_memory_overlaps(compiled):
+    run = compiled(lambda a, b: not arrays.disjoint((arrays.span(a),), (arrays.span(b),)))
     x = np.zeros(10)
     assert run(x, x)
     assert run(x[:5], x[4:])
@@ -416,6 +416,14 @@ def test_overlap(compiled):
     assert run(x.view(np.float32)[7:8], readonly(x)) is False
     assert run(x.view(np.float32)[7:8], x[3:4].reshape(1, 1))
     assert run(np.asarray(x[3:4].reshape(())), x)
+
+
+def test_disjoint_compares_results_with_each_other():
+    x = np.zeros(10)
+    other = (arrays.span(np.zeros(3)),)
+    assert arrays.disjoint((arrays.span(x[:5]), arrays.span(x[5:])), other)
+    assert not arrays.disjoint((arrays.span(x[:6]), arrays.span(x[5:])), other)
+    assert not arrays.disjoint.py_func((arrays.span(x[:6]), arrays.span(x[5:])), other)
 
 
 # Kernels.
@@ -537,7 +545,7 @@ def run(x, index, out, stack, order):
     kernels.argmax(x, order)
     kernels.scatter_add(index, cube, cube.copy())
     kernels.product_of_others(x, x.copy())
-    return total, largest, seen, arrays.flat(x)[1], arrays.overlap(x, out)
+    return total, largest, seen, arrays.flat(x)[1], arrays.disjoint((arrays.span(out),), (arrays.span(x),))
 
 
 x = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -19,7 +19,7 @@ from graphc.ir import SIZE, Node, ReadCode, ScalarCode, uniform_value
 from graphc.types import SHORT_NAMES, DType, Size, int32
 
 MODULES = ("np", "accumulate", "arrays", "blas", "kernels", "scalar", "vmath")
-RESERVED = frozenset({*dir(builtins), *keyword.kwlist, *MODULES, "jit", "njit"})
+RESERVED = frozenset({*dir(builtins), *keyword.kwlist, *MODULES, "jit", "inlined_jit", "cached_jit", "njit", "options"})
 """Names that generated code uses itself."""
 
 Index = tuple[str, ...]

@@ -16,7 +16,7 @@ from graphc.codegen.expressions import (
     subscript,
     template_of,
 )
-from graphc.dump import Names
+from graphc.dump import Names, is_inline
 from graphc.fuse.roles import Role, role, space
 from graphc.ir import BROADCAST_TO, Graph, Node, ReduceCode
 from graphc.types import Shape, product
@@ -103,11 +103,13 @@ class _Gate:
             return text
         if _READ.fullmatch(text) and not repeated and self.uses[node] == 1:
             return text
-        return self._bind(node, _fresh(self.taken, self._read_name(node, text)), text)
+        return self._bind(node, self._read_name(node, text), text)
 
     def _read_name(self, node: Node, text: str) -> str:
         match = _READ.fullmatch(text)
-        return f"{match[1]}_{match[2].replace(', ', '')}" if match else "value"
+        if match:
+            return _fresh(self.taken, f"{match[1]}_{match[2].replace(', ', '')}")
+        return _fresh(self.taken, "value") if is_inline(node) else self.names[node]
 
     def _bind(self, node: Node, name: str, text: str) -> str:
         depth = self._depth(text)

@@ -70,8 +70,7 @@ def _require_axes(x: TensorType, axes: Axes) -> None:
 
 def _not_empty(node: Node) -> list[Requirement]:
     count = product(node.args[0].shape[axis] for axis in node.attrs["axes"])
-    reason = f"{node.op.name}: an empty axis has no {node.op.name}:"
-    return [Requirement(count, ">=", 1, reason)]
+    return [Requirement(count, ">=", 1, f"{node.op.name} of an empty axis")]
 
 
 def reduction(
@@ -197,7 +196,7 @@ def _argument(name: str, reference: Callable[..., Any]) -> Op:
         samples=(Sample(((3, 4),)), Sample(((5,),)), Sample(((2, 3, 4),))),
         dtypes=NUMBERS,
         requires=lambda node: [
-            Requirement(node.args[0].shape[-1], ">=", 1, f"{name}: an empty axis has no {name}:")
+            Requirement(node.args[0].shape[-1], ">=", 1, f"{name} of an empty axis")
         ],
     )
 

@@ -46,7 +46,7 @@ Operand = Callable[[int, Index], str]
 
 
 def _infer_reshape(x: TensorType, *, shape: Shape) -> TensorType:
-    sizes = Requirement(product(x.shape), "==", product(shape), "reshape:")
+    sizes = Requirement(product(x.shape), "==", product(shape), "reshape")
     if sizes.is_impossible():
         raise Rejected(
             "the number of elements differs",
@@ -64,7 +64,7 @@ reshape = Op(
     samples=(Sample(((2, 6),), {"shape": (3, 4)}), Sample(((2, 3),), {"shape": (6,)})),
     dtypes=ALL_DTYPES,
     requires=lambda node: [
-        Requirement(product(node.args[0].shape), "==", product(node.shape), "reshape:")
+        Requirement(product(node.args[0].shape), "==", product(node.shape), "reshape")
     ],
     cost=0,
 )
@@ -218,7 +218,7 @@ def _slice_requirements(node: Node) -> list[Requirement]:
     attrs, found = node.attrs, []
     triples = zip(attrs["starts"], attrs["sizes"], attrs["steps"], strict=True)
     for axis, (start, size, step) in enumerate(triples):
-        whole, reason = node.args[0].shape[axis], f"slice of axis {axis}:"
+        whole, reason = node.args[0].shape[axis], f"slice of axis {axis}"
         found.append(Requirement(size, ">=", 0, reason))
         if size == 0:
             continue
@@ -267,21 +267,29 @@ def _embed_reference(x: Array, *, axis: int, start: int, step: int, size: int) -
 def _read_embed(node: Node, index: Index, operand: Operand) -> str:
     axis, start, step = (node.attrs[k] for k in ("axis", "start", "step"))
     count, here = node.args[0].shape[axis], index[axis]
-    offset = here if start == 0 else f"({here} - ({start}))"
-    if step == -1:
-        offset = f"(({start}) - {here})"
-    conditions = []
-    if abs(step) != 1:
-        conditions.append(f"{offset} % {step} == 0")
-        offset = f"{offset} // {step}"
-    conditions.append(f"0 <= {offset} < {count}")
-    value = operand(0, (*index[:axis], "0" if count == 1 else offset, *index[axis + 1 :]))
-    return f"({value} if {' and '.join(conditions)} else {zero_of(node.dtype)})"
+    if count == 1:
+        condition, offset = f"{here} == {start}", "0"
+    elif step == 1:
+        offset = here if start == 0 else f"({here} - {_factor(start)})"
+        condition = f"0 <= {offset} < {count}"
+    else:
+        distance = f"({here} - {_factor(start)})"
+        offset = f"{distance} // {step}"
+        condition = f"{distance} % {step} == 0 and 0 <= {offset} < {count}"
+    value = operand(0, (*index[:axis], offset, *index[axis + 1 :]))
+    return f"({value} if {condition} else {zero_of(node.dtype)})"
+
+
+def _factor(size: Dimension) -> str:
+    return str(size) if isinstance(size, int) else f"({size})"
 
 
 def zero_of(dtype: DType) -> str:
     """The source of a typed zero."""
-    return "False" if dtype.kind == "b" else f"np.{dtype.name}(0)"
+    if dtype.kind == "b":
+        return "False"
+    number = "0.0" if dtype.kind == "f" else "0"
+    return number if dtype.itemsize == 8 else f"np.{dtype.name}({number})"
 
 
 embed = Op(

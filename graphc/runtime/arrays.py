@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import populate_array
 
-__all__ = ["flat", "overlap", "reshape"]
+__all__ = ["disjoint", "flat", "reshape", "span"]
 
 
 def flat(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -38,14 +39,37 @@ def reshape(x: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     return x.reshape(shape)
 
 
-def overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
-    """Return whether two C-contiguous arrays have a byte of memory in common.
+def span(x: npt.NDArray[Any]) -> tuple[int, int]:
+    """Return the addresses where the memory of a C-contiguous array starts and ends.
+
+    >>> start, stop = span(np.zeros(4))
+    >>> stop - start
+    32
+    """
+    start = x.ctypes.data
+    return start, start + x.nbytes
+
+
+@njit(nogil=True, cache=True)
+def disjoint(results: Any, others: Any) -> bool:
+    """Return whether no span in `results` meets another one there or one in `others`.
+
+    Both are tuples of spans. An empty array meets nothing, wherever it lies.
 
     >>> x = np.zeros(4)
-    >>> overlap(x[:2], x[2:]), overlap(x[:3], x[2:]), overlap(x[:0], x)
-    (False, True, False)
+    >>> disjoint((span(x[:2]),), (span(x[2:]),)), disjoint((span(x[:3]),), (span(x[2:]),))
+    (True, False)
     """
-    return np.may_share_memory(a, b)
+    for k in range(len(results)):
+        start, stop = results[k]
+        for other_start, other_stop in others:
+            if max(start, other_start) < min(stop, other_stop):
+                return False
+        for j in range(k):
+            other_start, other_stop = results[j]
+            if max(start, other_start) < min(stop, other_stop):
+                return False
+    return True
 
 
 def _is_contiguous(kind: Any) -> bool:
@@ -73,12 +97,10 @@ def _type_reshape(context: Any) -> Any:
     return typer
 
 
-@type_callable(overlap)
-def _type_overlap(context: Any) -> Any:
-    def typer(a: Any, b: Any) -> Any:
-        if not _is_contiguous(a) or not _is_contiguous(b):
-            return None
-        return signature(types.boolean, a, b)
+@type_callable(span)
+def _type_span(context: Any) -> Any:
+    def typer(x: Any) -> Any:
+        return signature(types.UniTuple(types.intp, 2), x) if _is_contiguous(x) else None
 
     return typer
 
@@ -96,16 +118,11 @@ def _lower_reshape(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _reshaped(context, builder, sig, array, shape)
 
 
-@lower_builtin(overlap, types.Array, types.Array)
-def _lower_overlap(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    (start_a, stop_a), (start_b, stop_b) = (
-        _byte_range(builder, _array(context, builder, kind, value))
-        for kind, value in zip(sig.args, args, strict=True)
-    )
-    # The ends of an intersection; an empty range has none, wherever it lies.
-    start = builder.select(builder.icmp_unsigned(">", start_a, start_b), start_a, start_b)
-    stop = builder.select(builder.icmp_unsigned("<", stop_a, stop_b), stop_a, stop_b)
-    return builder.icmp_unsigned("<", start, stop)
+@lower_builtin(span, types.Array)
+def _lower_span(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    array = _array(context, builder, sig.args[0], args[0])
+    start, stop = _byte_range(builder, array)
+    return cgutils.pack_array(builder, [start, stop])
 
 
 def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:

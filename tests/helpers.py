@@ -1,0 +1,216 @@
+"""What several tests need: arrays for samples, functions of many outputs, distances in ulps."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import graphc as gx
+from graphc import reference
+from graphc.codegen.module import module_source
+from graphc.compile import run_pipeline
+from graphc.dsl import Tensor
+from graphc.ir import Domain, Graph, Node, Sample, ScalarCode, input_node
+from graphc.types import TensorType, is_float
+
+FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+HARD_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.1, 2.5, -3.0, np.inf, -np.inf, np.nan)
+
+
+# ---- arrays -----------------------------------------------------------------------------------------
+
+
+def domain_of(sample: Sample, k: int) -> Domain:
+    """The domain of argument ``k``: the last one stands for all that follow."""
+    return sample.domains[min(k, len(sample.domains) - 1)]
+
+
+def dtype_of(sample: Sample, k: int, dtype: np.dtype) -> np.dtype:
+    """The dtype of argument ``k`` when ``dtype`` is tested."""
+    named = sample.dtypes[k] if k < len(sample.dtypes) else None
+    return np.dtype(named or dtype)
+
+
+def as_dtype(points: Sequence[float], dtype: np.dtype) -> np.ndarray:
+    """Those of ``points`` that ``dtype`` can hold."""
+    values = np.asarray(points, np.float64)
+    if dtype.kind == "b":
+        return values > 0
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        values = values[np.isfinite(values)]
+        values = values[(values >= limits.min) & (values <= limits.max)]
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+def uniform(rng: np.random.Generator, domain: Domain, shape: Any, dtype: np.dtype) -> np.ndarray:
+    """Random values of a domain."""
+    if dtype.kind == "i":
+        low, high = sorted((int(np.ceil(domain.low)), int(np.floor(domain.high))))
+        return np.asarray(rng.integers(low, high + 1, shape)).astype(dtype)
+    return as_dtype(rng.uniform(domain.low, domain.high, shape), dtype)
+
+
+def value_arrays(op: Any, sample: Sample, dtype: np.dtype, seed: int = 0) -> list[np.ndarray]:
+    """One array an argument, with every special point; elementwise ops get all combinations of them."""
+    rng = np.random.default_rng(seed)
+    dtypes = [dtype_of(sample, k, dtype) for k in range(len(sample.shapes))]
+    domains = [domain_of(sample, k) for k in range(len(sample.shapes))]
+    randoms = [
+        uniform(rng, domain, shape, kind)
+        for domain, shape, kind in zip(domains, sample.shapes, dtypes, strict=True)
+    ]
+    if not isinstance(op.lowering, ScalarCode):
+        return randoms
+    special = [
+        np.concatenate([as_dtype((*d.also, *d.smooth), kind), values.ravel()[:2]])
+        for d, kind, values in zip(domains, dtypes, randoms, strict=True)
+    ]
+    combined = zip(*itertools.product(*special), strict=True)
+    return [
+        np.concatenate([values, np.asarray(points, values.dtype)])
+        for values, points in zip(randoms, combined, strict=True)
+    ]
+
+
+def smooth_arrays(op: Any, sample: Sample, dtype: np.dtype, seed: int = 0) -> list[list[np.ndarray]]:
+    """Argument lists at which gradients exist: random ones, and with smooth points put in front."""
+    rng = np.random.default_rng(seed)
+    most = max((len(domain.smooth) for domain in sample.domains), default=0)
+    found = []
+    for count in range(most + 1):
+        arrays = []
+        for k, shape in enumerate(sample.shapes):
+            domain, kind = domain_of(sample, k), dtype_of(sample, k, dtype)
+            values = uniform(rng, domain, shape, kind)
+            points = as_dtype(domain.smooth[:count], kind)
+            values.ravel()[: len(points)] = points
+            arrays.append(values)
+        found.append(arrays)
+    return found
+
+
+# ---- functions of many outputs ----------------------------------------------------------------------
+
+
+def inputs_for(arrays: Sequence[np.ndarray], prefix: str = "x") -> list[Node]:
+    """An input node of each array's dtype and shape."""
+    return [
+        input_node(f"{prefix}{i}", TensorType(array.dtype, array.shape))
+        for i, array in enumerate(arrays)
+    ]
+
+
+def reference_values(
+    outputs: Sequence[Node], inputs: Sequence[Node], arrays: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The outputs by the reference."""
+    return reference.evaluate(Graph("g", tuple(inputs), tuple(outputs)), arrays)
+
+
+def compiled(outputs: Sequence[Node], inputs: Sequence[Node], name: str = "f") -> gx.Function:
+    """One function of all ``outputs``, which returns a list; nothing is kept on disk."""
+    wrapped = [Tensor(node) for node in outputs]
+    return gx.compile([Tensor(node) for node in inputs], wrapped, name=name, cache=False)
+
+
+def plain_source(source: str) -> str:
+    """Generated source with its jit decorators replaced by nothing."""
+    text, count = re.subn(r"^(jit|cached_jit) = njit\(.*\)$", r"\1 = lambda f: f", source, flags=re.M)
+    assert count == 2, "the generated header has changed"
+    return text
+
+
+def run_plain(
+    outputs: Sequence[Node], inputs: Sequence[Node], arrays: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The outputs by the generated source, run by Python."""
+    stages = run_pipeline(Graph("f", tuple(inputs), tuple(outputs)))
+    source = module_source(stages["fused"], cache=False)
+    namespace: dict[str, Any] = {}
+    exec(plain_source(source.text), namespace)
+    with np.errstate(all="ignore"):
+        passed = [np.ascontiguousarray(a) if a.ndim else a[()] for a in arrays]
+        found = namespace[source.entry](*passed)
+    return list(found) if len(outputs) > 1 else [found]
+
+
+# ---- comparing --------------------------------------------------------------------------------------
+
+
+def ulp_distance(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How many floats lie between two arrays; 0 between two nans and between zeros of any sign."""
+    bits = np.dtype(f"int{8 * wanted.dtype.itemsize}")
+
+    def ordinal(x: np.ndarray) -> np.ndarray:
+        i = np.ascontiguousarray(x).view(bits).astype(object)
+        return np.where(i < 0, np.iinfo(bits).min - i, i)
+
+    distance = np.abs(ordinal(found) - ordinal(wanted))
+    return np.where(np.isnan(found) & np.isnan(wanted), 0, distance)
+
+
+def same_bits(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether two arrays are equal bit by bit; all nans are one."""
+    if found.dtype != wanted.dtype or found.shape != wanted.shape:
+        return False
+    if not is_float(found.dtype):
+        return bool(np.array_equal(found, wanted))
+    signs = (np.signbit(found) == np.signbit(wanted)) | np.isnan(found)
+    return bool(np.array_equal(found, wanted, equal_nan=True) and np.all(signs))
+
+
+def largest(*arrays: np.ndarray) -> float:
+    """The largest finite magnitude in all arrays."""
+    finite = [np.abs(a[np.isfinite(a)]) for a in map(np.asarray, arrays) if a.dtype.kind == "f"]
+    return max((float(a.max()) for a in finite if a.size), default=0.0)
+
+
+def differs(
+    found: np.ndarray, wanted: np.ndarray, scale: float = 0.0, rtol: float | None = None
+) -> str:
+    """Empty if ``found`` is ``wanted``; else what differs.
+
+    Floats may differ by ``rtol`` (by default the dtype's `TOLERANCE`) times the larger of ``scale`` and
+    the largest wanted value; infinities and nans must be at the same places.
+    """
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    if found.dtype != wanted.dtype or found.shape != wanted.shape:
+        return f"{found.dtype}{found.shape} instead of {wanted.dtype}{wanted.shape}"
+    if not is_float(wanted.dtype):
+        return "" if np.array_equal(found, wanted) else f"{found!r} instead of {wanted!r}"
+    finite = np.isfinite(wanted)
+    if not np.array_equal(np.where(finite, 0, wanted), np.where(finite, 0, found), equal_nan=True):
+        return f"{found!r} instead of {wanted!r}"
+    allowed = (TOLERANCE[wanted.dtype] if rtol is None else rtol) * max(scale, largest(wanted))
+    error = np.abs(np.subtract(found, wanted, where=finite, out=np.zeros_like(wanted)))
+    if np.all(error <= allowed):
+        return ""
+    return f"{found!r} instead of {wanted!r}: off by {error.max():.3g}, allowed {allowed:.3g}"
+
+
+def numerical_gradient(
+    function: Any, arrays: Sequence[np.ndarray], k: int, step: float = 2e-3
+) -> np.ndarray:
+    """The derivative of a scalar function by argument ``k``: central differences, extrapolated twice."""
+    result = np.empty_like(arrays[k])
+    for index in np.ndindex(result.shape):
+
+        def slope(h: float, index: Any = index) -> float:
+            ends = []
+            for offset in (h, -h):
+                moved = [a.copy() for a in arrays]
+                moved[k][index] += offset
+                ends.append(function(moved))
+            return (ends[0] - ends[1]) / (2 * h)
+
+        s = [slope(step / 2**i) for i in range(3)]
+        first = [(4 * b - a) / 3 for a, b in itertools.pairwise(s)]
+        result[index] = (16 * first[1] - first[0]) / 15
+    return result
