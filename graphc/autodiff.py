@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.errors import GradientError, InvalidGraph, compose
-from graphc.ir import FORBIDDEN, NOTES, Node, NonDifferentiable, filled, located, walk
+from graphc.ir import FORBIDDEN, NOTES, Node, filled, located, walk
 from graphc.ops.elementwise import accumulate
 from graphc.types import is_float
 
@@ -50,10 +50,7 @@ def _fan_in(parts: list[Node]) -> Node:
 
 def _local_cotangents(node: Node, cotangent: Node, active: set[Node]) -> Sequence[Node | None]:
     rule = node.op.vjp
-    reached = [arg in active and is_float(arg.dtype) for arg in node.args]
-    if isinstance(rule, NonDifferentiable) or not any(reached):
-        return [None] * len(node.args)
-    if isinstance(rule, FORBIDDEN):
+    if isinstance(rule, FORBIDDEN) and any(arg in active for arg in node.args):
         raise GradientError(
             compose(
                 node.op.name,
@@ -62,6 +59,9 @@ def _local_cotangents(node: Node, cotangent: Node, active: set[Node]) -> Sequenc
                 location=str(node.location or ""),
             )
         )
+    reached = [arg in active and is_float(arg.dtype) for arg in node.args]
+    if not callable(rule) or not any(reached):
+        return [None] * len(node.args)
     parts = rule(cotangent, node, *node.args, **node.attrs)
     _check(node, parts)
     return [part if wanted else None for part, wanted in zip(parts, reached, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +12,22 @@ from graphc.ir import CONSTANT, NOTES, SIZE, Graph, Literal, Node, uniform_value
 from graphc.types import TensorType, shape_text
 
 
-Clean: TypeAlias = "Callable[[str], str]"
-
-
 class Names:
     """Unique names for the nodes of a graph and of its gates' bodies.
 
     A node has the user's name where there is one; a cotangent of a named node is ``d`` and that name; the
-    rest is numbered. What a gate's body reads or yields has one name inside and outside.
+    rest is numbered. What a gate's body reads or yields has one name inside and outside. Nodes that are
+    ``inline`` have no name, those in ``taken`` are avoided, and ``clean`` makes names fit for their use.
     """
 
-    def __init__(self, graph: Graph, taken: Iterable[str] = (), clean: Clean = str) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        taken: Iterable[str] = (),
+        clean: Callable[[str], str] = str,
+        inline: Callable[[Node], bool] | None = None,
+    ) -> None:
+        self._inline = inline or is_inline
         self._names: dict[Node, str] = {}
         self._same: dict[Node, Node] = {}
         self._taken = set(taken)
@@ -59,11 +64,11 @@ class Names:
                 for inner, outer in zip(body.inputs, node.args, strict=True):
                     self._identify(inner, outer)
                 computed = [n for n in body.nodes() if n not in body.inputs]
-                ordered.update(dict.fromkeys(n for n in computed if not is_inline(n)))
+                ordered.update(dict.fromkeys(n for n in computed if not self._inline(n)))
             elif node.op.name == "item":
                 gate: Graph = node.args[0].attrs["body"]
                 self._identify(node, gate.outputs[node.attrs["index"]])
-            elif not is_inline(node):
+            elif not self._inline(node):
                 ordered[node] = None
         return [node for node in ordered if node not in self._same]
 
@@ -130,9 +135,14 @@ def _yielded(body: Graph, names: Names) -> str:
     return "yield " + ", ".join(_operand(output, names) for output in body.outputs)
 
 
+def is_number(node: Node) -> bool:
+    """Whether ``node`` is a size, or a constant whose elements are all one number."""
+    return node.op is SIZE or uniform_value(node) is not None
+
+
 def is_inline(node: Node) -> bool:
     """Constants and sizes are shown where they are used, unless they are long arrays."""
-    if node.op is SIZE or uniform_value(node) is not None:
+    if is_number(node):
         return True
     return node.op is CONSTANT and node.attrs["value"].array.size <= 8
 

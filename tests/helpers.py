@@ -122,8 +122,8 @@ def compiled(outputs: Sequence[Node], inputs: Sequence[Node], name: str = "f") -
 
 def plain_source(source: str) -> str:
     """Generated source with its jit decorators replaced by nothing."""
-    text, count = re.subn(r"^(jit|cached_jit) = njit\(.*\)$", r"\1 = lambda f: f", source, flags=re.M)
-    assert count == 2, "the generated header has changed"
+    text, count = re.subn(r"^(\w*jit) = njit\(.*\)$", r"\1 = lambda f: f", source, flags=re.M)
+    assert count >= 2, "the generated header has changed"
     return text
 
 

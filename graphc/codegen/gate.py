@@ -16,7 +16,7 @@ from graphc.codegen.expressions import (
     subscript,
     template_of,
 )
-from graphc.dump import Names, is_inline
+from graphc.dump import Names, is_number
 from graphc.fuse.roles import Role, role, space
 from graphc.ir import BROADCAST_TO, Graph, Node, ReduceCode
 from graphc.types import Shape, product
@@ -109,7 +109,7 @@ class _Gate:
         match = _READ.fullmatch(text)
         if match:
             return _fresh(self.taken, f"{match[1]}_{match[2].replace(', ', '')}")
-        return _fresh(self.taken, "value") if is_inline(node) else self.names[node]
+        return _fresh(self.taken, "value") if is_number(node) else self.names[node]
 
     def _bind(self, node: Node, name: str, text: str) -> str:
         depth = self._depth(text)

@@ -17,7 +17,7 @@ from graphc.codegen.expressions import (
     subscript,
 )
 from graphc.codegen.gate import INDENT, GateSource, gate_source
-from graphc.dump import Names
+from graphc.dump import Names, is_number
 from graphc.errors import InvalidGraph
 from graphc.fuse.roles import Role, role
 from graphc.ir import (
@@ -74,7 +74,7 @@ class _Module:
         self.entry, self.entry_into, self.run = entry, f"{entry}_into", f"{entry}_run"
         # A value may have the entry's own name: nothing inside calls the entry.
         taken = {*RESERVED, *self.sizes, self.entry_into, self.run, "results", "others"}
-        self.names = Names(graph, taken, clean_name)
+        self.names = Names(graph, taken, clean_name, is_number)
         self.lines: list[str] = []
         self.gates: list[GateSource] = []
         self.constants: list[str] = []
@@ -195,7 +195,9 @@ class _Module:
     def _run_lines(self) -> list[str]:
         parameters = [*self._input_names(), *self.buffers, *self.sizes]
         lines = [INDENT + line for line in self.lines] or [f"{INDENT}pass"]
-        return ["@inlined_jit", f"def {self.run}({', '.join(parameters)}):", *lines]
+        # Numba inlines no call of more arguments: Python compiles it to a call with *args.
+        decorator = "@inlined_jit" if len(parameters) <= 30 else "@jit"
+        return [decorator, f"def {self.run}({', '.join(parameters)}):", *lines]
 
     def _entry_lines(self) -> list[str]:
         lines = [*self._size_lines()]

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from graphc.dump import is_number
 from graphc.fuse.roles import Role, role, space
-from graphc.ir import NOTES, SIZE, Graph, Node, make_node, uniform_value
+from graphc.ir import NOTES, Graph, Node, make_node
 from graphc.ops.fused import fused, item
 from graphc.types import Shape
 
-LARGEST_GATE = 100
-"""More statements than this in one loop nest cost more to compile than they save in memory traffic."""
+LARGEST_GATE = 1000
+"""Above this many statements the time to compile one loop nest grows faster than its length."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,13 @@ def _externals(group: set[Node], ordered: Sequence[Node]) -> tuple[Node, ...]:
         pending = list(reversed(node.args))
         while pending:
             arg = pending.pop()
-            if arg in group or _is_literal(arg):
+            if arg in group or is_number(arg):
                 continue
             if role(arg) is Role.READ:
                 pending.extend(reversed(arg.args))
             else:
                 found.setdefault(arg)
     return tuple(found)
-
-
-def _is_literal(node: Node) -> bool:
-    """A constant or size that is written out where it is used."""
-    return node.op is SIZE or uniform_value(node) is not None
 
 
 def _users(nodes: Sequence[Node]) -> dict[Node, list[Node]]:

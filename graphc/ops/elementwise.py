@@ -145,7 +145,7 @@ chain = elementwise(
     "chain",
     dtypes=FLOATS,
     reference=_silent(lambda g, local: np.where(g == 0, g.dtype.type(0), g * local)),
-    code="{type}(0) if {0} == 0 else {0} * {1}",
+    code="scalar.select({0} == {type}(0), {type}(0), {0} * {1})",
     vjp=lambda h, out, g, local: (chain(h, local), chain(h, g)),
     samples=(Domain(-2, 2, also=(0.0, -0.0, INF, NAN)), Domain(0.5, 2, also=(*SPECIAL, 1.0))),
     left_unit=always(1.0),
@@ -306,7 +306,8 @@ sqrt = elementwise(
     dtypes=FLOATS,
     reference=_silent(np.sqrt),
     code="np.sqrt({0})",
-    vjp=lambda g, out, x: (chain(g, 0.5 / out),),
+    # At 0 the slope is infinite; 0 is what makes the gradient of a norm at 0 finite.
+    vjp=lambda g, out, x: (chain(g, where(equal(out, 0), filled(out, 0), 0.5 / out)),),
     samples=(Domain(0.5, 3, also=(*SPECIAL, -1.0)),),
     cost=4,
 )
@@ -462,7 +463,7 @@ where = Op(
     "where",
     infer=_infer_where,
     reference=np.where,
-    lowering=ScalarCode("{1} if {0} else {2}"),
+    lowering=ScalarCode("scalar.select({0}, {1}, {2})"),
     vjp=lambda g, out, condition, x, y: (
         None,
         where(condition, g, filled(g, 0)),
@@ -488,7 +489,7 @@ maximum = elementwise(
     "maximum",
     dtypes=ALL_DTYPES,
     reference=np.maximum,
-    code="{0} if {0} >= {1} or {0} != {0} else {1}",
+    code="accumulate.maximum({0}, {1})",
     vjp=lambda g, out, x, y: routed(bitwise_or(x >= y, _is_nan(x)), g),
     samples=(_any, Domain(-3, 3, also=(0.0, 0.0, 1.0, NAN, INF))),
     associative=True,
@@ -497,7 +498,7 @@ minimum = elementwise(
     "minimum",
     dtypes=ALL_DTYPES,
     reference=np.minimum,
-    code="{0} if {0} <= {1} or {0} != {0} else {1}",
+    code="accumulate.minimum({0}, {1})",
     vjp=lambda g, out, x, y: routed(bitwise_or(x <= y, _is_nan(x)), g),
     samples=(_any, Domain(-3, 3, also=(0.0, 0.0, 1.0, NAN, INF))),
     associative=True,
@@ -506,7 +507,7 @@ relu = elementwise(
     "relu",
     dtypes=NUMBERS,
     reference=lambda x: np.maximum(x, x.dtype.type(0)),
-    code="{type}(0) if {0} <= 0 else {0}",
+    code="scalar.select({0} <= {type}(0), {type}(0), {0})",
     vjp=lambda g, out, x: (where(x > 0, g, filled(g, 0)),),
     samples=(Domain(-3, 3, also=SPECIAL),),
 )
@@ -526,9 +527,10 @@ sign = elementwise(
     "sign",
     dtypes=NUMBERS,
     reference=np.sign,
-    code=lambda node: (
-        "{type}(1) if {0} > 0 else ({type}(-1) if {0} < 0 else "
-        + ("({type}(0) if {0} == 0 else {0}))" if is_float(node.dtype) else "{type}(0))")
+    code=_by_kind(
+        "scalar.select({0} > {type}(0), {type}(1), "
+        "scalar.select({0} < {type}(0), {type}(-1), scalar.select({0} == {type}(0), {type}(0), {0})))",
+        "scalar.select({0} > {type}(0), {type}(1), scalar.select({0} < {type}(0), {type}(-1), {type}(0)))",
     ),
     vjp=NONDIFFERENTIABLE,
     samples=(Domain(-3, 3, also=SPECIAL),),

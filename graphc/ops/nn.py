@@ -41,7 +41,8 @@ def _elu_reference(x: Array, *, alpha: float) -> Any:
 
 def _elu_code(node: Node) -> str:
     alpha = f"{{type}}({node.attrs['alpha']!r})"
-    return f"{{0}} if {{0}} > 0 else {alpha} * vmath.expm1_{{suffix}}({{0}})"
+    below = f"{alpha} * vmath.expm1_{{suffix}}({{0}})"
+    return f"scalar.select({{0}} > {{type}}(0), {{0}}, {below})"
 
 
 elu = Op(

@@ -17,7 +17,9 @@ from graphc.ir import (
     Graph,
     Leaf,
     Node,
+    ReadCode,
     ScalarCode,
+    ViewCode,
     broadcast,
     constant_node,
     transform,
@@ -40,11 +42,18 @@ def fold_constants(node: Node) -> Node | None:
     if isinstance(node.op.lowering, ScalarCode) and all(u is not None for u in uniform):
         value = node.op.reference(*(np.asarray(u) for u in uniform), **node.attrs)
         return broadcast(constant_node(value, node.dtype), node.shape)
+    if uniform[0] is not None and _only_moves(node):
+        return broadcast(constant_node(uniform[0]), node.shape)
     small = all(isinstance(s, int) for s in node.shape) and _count(node) <= LARGEST_FOLDED
     if small and all(arg.op is CONSTANT for arg in node.args):
         arrays = [arg.attrs["value"].array for arg in node.args]
         return constant_node(node.op.reference(*arrays, **node.attrs), node.dtype)
     return None
+
+
+def _only_moves(node: Node) -> bool:
+    """Whether every element of the result is an element of the only operand."""
+    return len(node.args) == 1 and node.op.cost == 0 and isinstance(node.op.lowering, ReadCode | ViewCode)
 
 
 def _count(node: Node) -> int:

@@ -6,8 +6,39 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import lower_builtin, type_callable
 
 _jit = njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
+
+
+def select(condition: Any, x: Any, y: Any) -> Any:
+    """``x`` if ``condition`` holds, else ``y``: both of one type, both computed already.
+
+    One machine instruction. A conditional expression would be two branches, and a loop body with hundreds
+    of branches takes Numba minutes.
+
+    >>> select(True, 1.0, 2.0)
+    1.0
+    """
+    return x if condition else y
+
+
+@type_callable(select)
+def _type_select(context: Any) -> Any:
+    def typer(condition: Any, x: Any, y: Any) -> Any:
+        if isinstance(condition, types.Boolean) and x == y:
+            return signature(x, types.boolean, x, x)
+        return None
+
+    return typer
+
+
+@lower_builtin(select, types.Boolean, types.Any, types.Any)
+def _lower_select(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    condition, x, y = args
+    return builder.select(condition, x, y)
 
 
 @_jit
