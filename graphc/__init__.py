@@ -56,6 +56,7 @@ from graphc.dsl import (
     permute_dims,
     power,
     prod,
+    ravel,
     reciprocal,
     remainder,
     reshape,

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.dsl import Tensor
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.ir import Array
-from graphc.types import DType, TensorType
+from graphc.types import DType, TensorType, integer_limits
 
 
 def in_order(
@@ -52,12 +52,18 @@ def as_array(name: str, wanted: TensorType, value: Any) -> Array:
 def _numeric(name: str, wanted: TensorType, value: Any) -> Array:
     if isinstance(value, Tensor):
         fix = "pass an array; a tensor has no value before it is compiled"
-        raise GraphTypeError(compose(f"argument {name!r}", f"needs {wanted}, not a tensor", fix=fix))
+        raise GraphTypeError(
+            compose(f"argument {name!r}", f"needs {wanted}, not a tensor", fix=fix)
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise GraphTypeError(
-            compose(f"argument {name!r}", f"needs {wanted} but cannot become an array", detail=str(error))
+            compose(
+                f"argument {name!r}",
+                f"needs {wanted} but cannot become an array",
+                detail=str(error),
+            )
         ) from None
     if array.dtype.kind not in "biufc":
         kind = type(value).__name__
@@ -85,8 +91,8 @@ def _is_safe(array: Array, dtype: DType) -> bool:
 
 
 def _values_fit(array: Array, dtype: DType) -> bool:
-    limits = np.iinfo(dtype)  # type: ignore[type-var]
-    return int(array.min()) >= limits.min and int(array.max()) <= limits.max
+    low, high = integer_limits(dtype)
+    return int(array.min()) >= low and int(array.max()) <= high
 
 
 def check_result(position: int, wanted: TensorType, shape: tuple[int, ...], array: Any) -> None:
@@ -100,5 +106,3 @@ def check_result(position: int, wanted: TensorType, shape: tuple[int, ...], arra
         raise GraphValueError(compose(what, f"needs shape {shape} but has {array.shape}"))
     if not array.flags.writeable:
         raise GraphValueError(compose(what, "is read-only"))
-
-

@@ -29,7 +29,9 @@ def backward(output: Node, wrt: Sequence[Node], seed: Node) -> list[Node]:
         with located(node.location):
             total[node] = _fan_in(arriving.pop(node))
             NOTES.cotangent_of.setdefault(total[node], node)
-            for arg, part in zip(node.args, _local_cotangents(node, total[node], active), strict=True):
+            for arg, part in zip(
+                node.args, _local_cotangents(node, total[node], active), strict=True
+            ):
                 if part is not None:
                     arriving.setdefault(arg, []).append(part)
     return [total[x] if x in total else filled(x, 0) for x in wrt]
@@ -75,5 +77,3 @@ def _check(node: Node, parts: Sequence[Node | None]) -> None:
         if part is not None and part.type != arg.type:
             problem = f"the cotangent of argument {k} is {part.type} but the argument is {arg.type}"
             raise InvalidGraph(compose(node.op.name, problem))
-
-

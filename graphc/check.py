@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,9 @@ def _in_float64(output: Node) -> dict[Node, Node]:
             literal: Literal = node.attrs["value"]
             new[node] = CONSTANT(value=Literal(literal.array.astype(float64)))
         else:
-            attrs = {k: float64 if v == float32 else v for k, v in node.attrs.items() if k != "type"}
+            attrs = {
+                k: float64 if v == float32 else v for k, v in node.attrs.items() if k != "type"
+            }
             attrs |= {"type": node.attrs["type"]} if "type" in node.attrs else {}
             args = tuple(new[arg] for arg in node.args)
             unchanged = args == node.args and attrs == node.attrs
@@ -101,7 +104,7 @@ def _numerical(
             (projected(index, h) - projected(index, -h)) / (2 * h)
             for h in (width, width / 2, width / 4)
         ]
-        first = [(4 * b - a) / 3 for a, b in zip(slopes, slopes[1:], strict=False)]
+        first = [(4 * b - a) / 3 for a, b in pairwise(slopes)]
         result[index] = (16 * first[1] - first[0]) / 15
     return result
 

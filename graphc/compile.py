@@ -119,9 +119,7 @@ def _check_inputs(graph: Graph) -> None:
 
 def _check_sizes(graph: Graph) -> None:
     sizes = [size for node in graph.nodes() for size in node.shape if isinstance(size, Size)]
-    bound = {
-        size.name for node in graph.inputs for size in node.shape if isinstance(size, Size)
-    }
+    bound = {size.name for node in graph.inputs for size in node.shape if isinstance(size, Size)}
     for size in sizes:
         for name in sorted(size.names()):
             if name not in bound:
@@ -135,9 +133,10 @@ def _check_sizes(graph: Graph) -> None:
 def _hint_names(variables: Mapping[str, object]) -> None:
     """The user's variable names become the names of the nodes that they hold."""
     for name, value in variables.items():
-        if isinstance(value, Tensor) and name.isidentifier() and not name.startswith("_"):
-            if value.node.op not in (INPUT, CONSTANT, SIZE):
-                NOTES.names.setdefault(value.node, name)
+        if not isinstance(value, Tensor) or value.node.op in (INPUT, CONSTANT, SIZE):
+            continue
+        if name.isidentifier() and not name.startswith("_"):
+            NOTES.names.setdefault(value.node, name)
 
 
 def _reachable_inputs(outputs: Sequence[Node]) -> tuple[Node, ...]:

@@ -167,7 +167,9 @@ def _is_shown(name: str, value: Any, node: Node) -> bool:
 def _slice_text(node: Node) -> str:
     """``[start:stop:step, ...]`` as in the source; a whole axis is a colon."""
     parts = []
-    axes = zip(*(node.attrs[k] for k in ("starts", "sizes", "steps")), node.args[0].shape, strict=True)
+    axes = zip(
+        *(node.attrs[k] for k in ("starts", "sizes", "steps")), node.args[0].shape, strict=True
+    )
     for start, size, step, whole in axes:
         text = f"{start}:{start + size * step}" if step > 0 else f"{start}::"
         text = ":" if (start, size, step) == (0, whole, 1) else text
@@ -215,5 +217,3 @@ def _comment(node: Node) -> str:
     if node.location is not None:
         parts.append(str(node.location))
     return ", ".join(parts)
-
-

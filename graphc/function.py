@@ -25,7 +25,7 @@ FORMATS = ("text",)
 
 
 def _argument_type(type_: TensorType) -> Any:
-    element = from_dtype(type_.dtype)
+    element: Any = from_dtype(type_.dtype)  # type: ignore[arg-type]
     if type_.ndim == 0:
         return element
     # An array that may be written converts to the read-only type, but not the other way round.
@@ -33,7 +33,8 @@ def _argument_type(type_: TensorType) -> Any:
 
 
 def _result_type(type_: TensorType) -> Any:
-    return types.Array(from_dtype(type_.dtype), type_.ndim, "C")
+    element: Any = from_dtype(type_.dtype)  # type: ignore[arg-type]
+    return types.Array(element, type_.ndim, "C")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Function:
                 pass
         return self._call_checked(in_order(self.name, self._names, args, named), out)
 
-    # -- the slow path: conversions and explanations
+    # The slow path: conversions and explanations.
 
     def _call_checked(self, values: Sequence[Any], out: Any) -> Any:
         arrays = [
@@ -163,7 +164,7 @@ class Function:
                 self._into = into
         return self._into
 
-    # -- looking
+    # Looking.
 
     def dump(self, stage: str = "fused", format: str = "text") -> str:
         """The graph at a stage: ``declared``, ``gates`` (recognised), ``fused``, or the ``source`` that runs.

@@ -28,7 +28,7 @@ from graphc.types import DType, Requirement, Size, TensorType, Type, evaluate_si
 Array: TypeAlias = npt.NDArray[Any]
 
 
-# ---- how an op becomes code -------------------------------------------------------------------------
+# How an op becomes code.
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ Lowering: TypeAlias = (
 )
 
 
-# ---- what an op says about its derivative -------------------------------------------------------------
+# What an op says about its derivative.
 
 
 class NonDifferentiable:
@@ -112,7 +112,7 @@ NONDIFFERENTIABLE = NonDifferentiable()
 Vjp: TypeAlias = "Callable[..., tuple[Node | None, ...]] | NonDifferentiable | FORBIDDEN"
 
 
-# ---- what an op says for its tests --------------------------------------------------------------------
+# What an op says for its tests.
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Sample:
     dtypes: tuple[DType | None, ...] = ()
 
 
-# ---- ops ----------------------------------------------------------------------------------------------
+# Ops.
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,14 +197,19 @@ class Rejected(Exception):
     """Raised by a type rule; `make_node` turns it into the message that the user sees."""
 
     def __init__(
-        self, problem: str, *, detail: str = "", fix: str = "", error: type[GraphcError] | None = None
+        self,
+        problem: str,
+        *,
+        detail: str = "",
+        fix: str = "",
+        error: type[GraphcError] | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem, self.detail, self.fix = problem, detail, fix
         self.error = error or GraphValueError
 
 
-# ---- notes: lines, names, gradients --------------------------------------------------------------------
+# Notes: lines, names, gradients.
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +352,7 @@ class _Notes:
 NOTES = _Notes()
 
 
-# ---- making nodes ---------------------------------------------------------------------------------------
+# Making nodes.
 
 _interned: WeakValueDictionary[Hashable, Node] = WeakValueDictionary()
 _lock = threading.Lock()
@@ -396,7 +401,7 @@ def _canonical_rank(node: Node) -> tuple[bool, int]:
     return (uniform_value(node) is not None, node.serial)
 
 
-# ---- leaves ---------------------------------------------------------------------------------------------
+# Leaves.
 
 
 class Literal:
@@ -539,7 +544,7 @@ def uniform_value(node: Node) -> np.generic | None:
     return None
 
 
-# ---- graphs ---------------------------------------------------------------------------------------------
+# Graphs.
 
 
 def walk(outputs: Iterable[Node], leaves: Iterable[Node] = ()) -> list[Node]:

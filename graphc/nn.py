@@ -58,7 +58,8 @@ def maxout(*pieces: TensorLike) -> Tensor:
     """
     if not pieces:
         raise fail("maxout", "needs at least one piece")
-    return fold(dsl.maximum, pieces) if len(pieces) > 1 else Tensor(lift(pieces[0], "maxout"))
+    first = Tensor(lift(pieces[0], "maxout"))
+    return fold(dsl.maximum, pieces[1:], first)
 
 
 def softmax(x: TensorLike, axis: dsl.AxisLike = -1) -> Tensor:
@@ -85,7 +86,10 @@ def softmax_cross_entropy(logits: TensorLike, targets: TensorLike) -> Tensor:
     >>> gx.evaluate(loss, {})
     array([0.69314718])
     """
-    node, goal = _float_node("softmax_cross_entropy", logits), lift(targets, "softmax_cross_entropy")
+    node, goal = (
+        _float_node("softmax_cross_entropy", logits),
+        lift(targets, "softmax_cross_entropy"),
+    )
     if not node.shape:
         raise fail("softmax_cross_entropy", "logits need an axis of classes", node, goal)
     if is_float(goal.dtype):

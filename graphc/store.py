@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import linecache
 import os
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -58,16 +60,19 @@ def load(name: str, text: str, *, cached: bool) -> dict[str, Any]:
     where tracebacks and debuggers find it too.
     """
     stem = f"{name}_{content_hash(text)}"
+    module = ModuleType(f"graphc_generated_{stem}")
     if cached:
         path = folder() / f"{stem}.py"
         _write_once(path, text)
-        filename = str(path)
+        module.__file__ = str(path)
+        # Numba imports a module by its name when it loads the machine code of its functions.
+        sys.modules[module.__name__] = module
     else:
-        filename = f"<graphc {stem}>"
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    namespace: dict[str, Any] = {"__name__": f"graphc.generated.{stem}", "__file__": filename}
-    exec(compile(text, filename, "exec"), namespace)
-    return namespace
+        module.__file__ = f"<graphc {stem}>"
+        lines = text.splitlines(keepends=True)
+        linecache.cache[module.__file__] = (len(text), None, lines, module.__file__)
+    exec(compile(text, module.__file__, "exec"), module.__dict__)
+    return module.__dict__
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -57,12 +57,18 @@ def as_dtype(dtype: object) -> DType:
         raise GraphTypeError(
             compose("dtype", f"{dtype!r} is not supported", fix=f"use one of {supported}")
         )
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 def is_float(dtype: DType) -> bool:
     """Whether ``dtype`` is one of the two floating-point types."""
     return dtype.kind == "f"
+
+
+def integer_limits(dtype: DType) -> tuple[int, int]:
+    """The smallest and the largest value of an integer dtype."""
+    bits = 8 * dtype.itemsize - 1
+    return -(2**bits), 2**bits - 1
 
 
 def promote(*operands: DType | bool | int | float) -> DType:
@@ -352,9 +358,7 @@ class Requirement:
         if not (left == right if self.relation == "==" else left >= right):
             values = ", ".join(f"{name} = {sizes[name]}" for name in sorted(self.names()))
             detail = f"{self.left} is {left}, {self.right} is {right}"
-            raise GraphValueError(
-                compose(self.reason, f"needs {self} but {values}", detail=detail)
-            )
+            raise GraphValueError(compose(self.reason, f"needs {self} but {values}", detail=detail))
 
     def names(self) -> set[str]:
         """The named dimensions that it speaks of."""
@@ -400,9 +404,7 @@ def _check_sizes(
             for (other, type_), other_shape in zip(declared, shapes, strict=True)
             if other != name and _names_of(type_.shape) & _names_of(wanted.shape)
         ]
-        raise GraphValueError(
-            compose(f"argument {name!r}", problem, detail="; ".join(shared))
-        )
+        raise GraphValueError(compose(f"argument {name!r}", problem, detail="; ".join(shared)))
 
 
 def _names_of(shape: Shape) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from graphc.codegen.module import module_source
 from graphc.compile import run_pipeline
 from graphc.dsl import Tensor
 from graphc.ir import Domain, Graph, Node, Sample, ScalarCode, input_node
+from graphc.runtime import scalar
 from graphc.types import TensorType, is_float
 
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -79,7 +81,9 @@ def value_arrays(op: Any, sample: Sample, dtype: np.dtype, seed: int = 0) -> lis
     ]
 
 
-def smooth_arrays(op: Any, sample: Sample, dtype: np.dtype, seed: int = 0) -> list[list[np.ndarray]]:
+def smooth_arrays(
+    op: Any, sample: Sample, dtype: np.dtype, seed: int = 0
+) -> list[list[np.ndarray]]:
     """Argument lists at which gradients exist: random ones, and with smooth points put in front."""
     rng = np.random.default_rng(seed)
     most = max((len(domain.smooth) for domain in sample.domains), default=0)
@@ -135,6 +139,10 @@ def run_plain(
     source = module_source(stages["fused"], cache=False)
     namespace: dict[str, Any] = {}
     exec(plain_source(source.text), namespace)
+    # A jitted function called by Python gives Python's integers, which do not wrap around.
+    namespace["scalar"] = SimpleNamespace(
+        **{name: getattr(f, "py_func", f) for name, f in vars(scalar).items()}
+    )
     with np.errstate(all="ignore"):
         passed = [np.ascontiguousarray(a) if a.ndim else a[()] for a in arrays]
         found = namespace[source.entry](*passed)

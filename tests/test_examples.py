@@ -38,7 +38,9 @@ def run_example(name: str, folder: Path, *arguments: str) -> str:
 
 def compare_with_golden(name: str, printed: str) -> None:
     """Compares the graphs in ``printed`` with the file that keeps them."""
-    graphs = "\n\n".join(re.findall(r"^graph .*?^}$", printed, flags=re.DOTALL | re.MULTILINE)) + "\n"
+    graphs = (
+        "\n\n".join(re.findall(r"^graph .*?^}$", printed, flags=re.DOTALL | re.MULTILINE)) + "\n"
+    )
     path = GOLDEN / f"{name}.txt"
     if os.environ.get(UPDATE):
         path.write_text(graphs)
@@ -119,7 +121,7 @@ def test_digits_without_rich_and_matplotlib(tmp_path: Path) -> None:
 def test_three_layer(tmp_path: Path) -> None:
     """Every activation agrees with NumPy and its numerical gradients, and learns."""
     printed = run_example("three_layer", tmp_path)
-    row = r"^(\w+) +(\S+e-\d+) +(\S+e-\d+) +([\d.]+) -> ([\d.]+)$"
+    row = r"^(\w+) +(\S+e[-+]\d+) +(\S+e[-+]\d+) +([\d.]+) -> ([\d.]+)$"
     rows = re.findall(row, printed, flags=re.MULTILINE)
     names = [name for name, *_ in rows]
     assert names == ["sigmoid", "tanh", "relu", "leaky_relu", "maxout", "elu"]

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dump", "reference"),
     ("verify",),
     ("ops",),
-    ("indexing", "dsl", "nn", "autodiff", "rewrite", "fuse", "codegen"),
+    ("dsl", "nn", "autodiff", "rewrite", "fuse", "codegen"),
     ("derivatives", "arguments", "store", "structure", "function"),
     ("compile",),
     ("check",),
@@ -32,7 +32,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # And what stands in its own line only where this says so: importer and imported.
 BESIDE = {
-    ("dsl", "indexing"),
     ("nn", "dsl"),
     ("codegen", "fuse.roles"),
     ("function", "arguments"),
@@ -78,8 +77,8 @@ PACKAGES = {"graphc"} | {f"graphc.{path.parent.name}" for path in PACKAGE.glob("
 def is_allowed(importer: str, imported: str) -> bool:
     """Whether the table lets ``importer`` import ``imported``."""
     here, there = unit_of(importer), unit_of(imported)
-    if here == there and here != importer:
-        return True
+    if here == there:
+        return importer != imported
     if here not in RANK or there not in RANK:
         return False
     beside = (here, there) in BESIDE or (here, imported) in BESIDE
@@ -253,6 +252,7 @@ SAME_AS_NUMPY = {
     "prod": lambda m, x, y, k: m.prod(x, axis=1),
     "reciprocal": lambda m, x, y, k: m.reciprocal(x),
     "remainder": lambda m, x, y, k: m.remainder(k, 2),
+    "ravel": lambda m, x, y, k: m.ravel(x),
     "reshape": lambda m, x, y, k: m.reshape(x, (3, -1)),
     "right_shift": lambda m, x, y, k: m.right_shift(k, 1),
     "round": lambda m, x, y, k: m.round(y, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_type_rule_agrees_with_reference(case):
 @by_chunk(CASES)
 def test_generated_code_by_python_and_jitted(cases):
     arrays, inputs, outputs = arguments_and_outputs(cases)
-    flat_inputs, flat_arrays = sum(inputs, []), sum(arrays, [])
+    flat_inputs, flat_arrays = list(chain(*inputs)), list(chain(*arrays))
     wanted = reference_values(outputs, flat_inputs, flat_arrays)
     plain = run_plain(outputs, flat_inputs, flat_arrays)
     jitted = compiled(outputs, flat_inputs)(*flat_arrays)
@@ -310,14 +311,15 @@ def test_units_and_absorbing_elements_hold_bit_by_bit(dtype):
     inputs = [inputs_for(arguments, f"x{k}_") for k, (_, _, arguments, _) in enumerate(facts)]
     outputs = [op(*nodes) for (_, op, _, _), nodes in zip(facts, inputs, strict=True)]
     arrays = [array for _, _, arguments, _ in facts for array in arguments]
-    jitted = compiled(outputs, list(itertools.chain(*inputs)))(*arrays)
+    jitted = compiled(outputs, list(chain(*inputs)))(*arrays)
     wrong = [
         label
         for (label, op, arguments, expected), found in zip(facts, jitted, strict=True)
         if not same_bits(np.asarray(op.reference(*arguments)), expected)
         or not same_bits(found, expected)
     ]
-    assert facts and not wrong
+    assert facts
+    assert not wrong
 
 
 COMMUTATIVE = [(op, dtype) for op in REGISTRY.values() if op.commutative for dtype in op.dtypes]
@@ -342,7 +344,7 @@ def test_commutative_op_has_canonical_order(op, dtype):
 
 
 def gradient_at(build, *arrays):
-    """The gradient of ``sum(build(...))`` with respect to every float array, compiled and by the reference."""
+    """The gradient of ``sum(build(...))`` by every float array; compiled it is the same."""
     tensors = [gx.input(f"x{i}", np.shape(a), np.asarray(a).dtype) for i, a in enumerate(arrays)]
     found = gx.grad(gx.sum(build(*tensors)), [t for t in tensors if is_float(t.dtype)])
     by_reference = gx.evaluate(found, dict(zip(tensors, arrays, strict=True)))

@@ -19,7 +19,18 @@ from graphc.ir import SIZE, Node, ReadCode, ScalarCode, uniform_value
 from graphc.types import SHORT_NAMES, DType, Size, int32
 
 MODULES = ("np", "accumulate", "arrays", "blas", "kernels", "scalar", "vmath")
-RESERVED = frozenset({*dir(builtins), *keyword.kwlist, *MODULES, "jit", "inlined_jit", "cached_jit", "njit", "options"})
+RESERVED = frozenset(
+    {
+        *dir(builtins),
+        *keyword.kwlist,
+        *MODULES,
+        "jit",
+        "inlined_jit",
+        "cached_jit",
+        "njit",
+        "options",
+    }
+)
 """Names that generated code uses itself."""
 
 Index = tuple[str, ...]
@@ -41,7 +52,9 @@ def literal(value: object, dtype: DType) -> str:
         return str(bool(value))
     if dtype.kind == "i":
         text = str(int(value))  # type: ignore[call-overload]
-        return text if dtype.itemsize == 8 and abs(int(text)) < 2**63 else f"np.{dtype.name}({text})"
+        return (
+            text if dtype.itemsize == 8 and abs(int(text)) < 2**63 else f"np.{dtype.name}({text})"
+        )
     number = float(value)  # type: ignore[arg-type]
     if math.isfinite(number):
         text = str(np.dtype(dtype).type(number))
@@ -66,7 +79,9 @@ def template_of(node: Node) -> str:
 def scalar_operation(node: Node, operands: list[str]) -> str:
     """One application of an elementwise op to operands that are names or literals."""
     dtype = node.args[0].dtype
-    text = template_of(node).format(*operands, type=f"np.{node.dtype.name}", suffix=SHORT_NAMES[dtype])
+    text = template_of(node).format(
+        *operands, type=f"np.{node.dtype.name}", suffix=SHORT_NAMES[dtype]
+    )
     return f"np.int32({text})" if node.dtype == int32 and text not in operands else text
 
 

@@ -79,7 +79,7 @@ class _Gate:
         self.local: dict[Node, str] = {}
         self.prologue: list[str] = []
 
-    # -- expressions
+    # Expressions.
 
     def _known(self, node: Node, index: Index) -> str | None:
         if node in self.local and index == self.index:
@@ -118,7 +118,7 @@ class _Gate:
         self.local[node] = name
         return name
 
-    # -- statements
+    # Statements.
 
     def _loop(self, node: Node) -> None:
         template = template_of(node)
@@ -146,7 +146,11 @@ class _Gate:
         first = min(axes)
         if self.flat or axes == tuple(range(first, ndim)):
             depth = 0 if self.flat else first
-            total = self.names[node] if node.shape == () else _fresh(self.taken, f"{self.names[node]}_total")
+            total = (
+                self.names[node]
+                if node.shape == ()
+                else _fresh(self.taken, f"{self.names[node]}_total")
+            )
             self.nest.before[depth].append(f"{total} = {start}")
             self._innermost(f"{total} = {lowering.step}({total}, {value})")
             if node.shape != ():
@@ -159,7 +163,7 @@ class _Gate:
     def _innermost(self, line: str) -> None:
         self.nest.before[-1].append(line)
 
-    # -- the function
+    # The function.
 
     def source(self) -> GateSource:
         for node in self.computed:

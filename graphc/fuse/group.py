@@ -9,7 +9,7 @@ nodes that feed each other, or that read a common array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import networkx as nx
 
@@ -23,26 +23,37 @@ LARGEST_GATE = 1000
 """Above this many statements the time to compile one loop nest grows faster than its length."""
 
 
-@dataclass(frozen=True)
-class _Schedule:
-    """Where every node may run: the level of loop nodes, and when a value is complete."""
-
-    level: dict[Node, int]
-    ready: dict[Node, int]
+Users: TypeAlias = "dict[Node, list[Node | None]]"
 
 
-def _schedule(nodes: Sequence[Node]) -> _Schedule:
+def _levels(nodes: Sequence[Node], users: Users) -> dict[Node, int]:
+    """The level of every loop node and reduction."""
     level: dict[Node, int] = {}
     ready: dict[Node, int] = {}
     for node in nodes:
-        kind = role(node)
-        if kind in (Role.LOOP, Role.REDUCE):
+        if role(node) in (Role.LOOP, Role.REDUCE):
             here = space(node)
             level[node] = max((_earliest(arg, here, level, ready) for arg in node.args), default=0)
             ready[node] = level[node] + 1
         else:
             ready[node] = max((ready[arg] for arg in node.args), default=0)
-    return _Schedule(level, ready)
+    _postpone(nodes, users, level)
+    return level
+
+
+def _postpone(nodes: Sequence[Node], users: Users, level: dict[Node, int]) -> None:
+    """Moves a node to the level of its readers where it need not be stored for them then."""
+    for node in reversed(nodes):
+        readers = users[node]
+        if role(node) is not Role.LOOP or not readers:
+            continue
+        if not all(r in level and space(r) == node.shape for r in readers):
+            continue
+        fed_by_it_alone = all(
+            users[arg] == [node] for arg in node.args if level.get(arg) == level[node]
+        )
+        if fed_by_it_alone:
+            level[node] = min(level[reader] for reader in readers if reader is not None)
 
 
 def _earliest(arg: Node, here: Shape, level: dict[Node, int], ready: dict[Node, int]) -> int:
@@ -61,14 +72,18 @@ def _sources(node: Node) -> Iterable[Node]:
             yield arg
 
 
-def _groups(nodes: Sequence[Node]) -> list[list[Node]]:
-    level = _schedule(nodes).level
+def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
+    level = _levels(nodes, users)
     links = nx.Graph()
     for node in level:
         links.add_node(node)
         place = (space(node), level[node])
         for arg in node.args:
-            if level.get(arg) == level[node] and role(arg) is Role.LOOP and arg.shape == space(node):
+            if (
+                level.get(arg) == level[node]
+                and role(arg) is Role.LOOP
+                and arg.shape == space(node)
+            ):
                 links.add_edge(node, arg)
         for source in _sources(node):
             links.add_edge(node, (place, source))
@@ -101,11 +116,15 @@ def _externals(group: set[Node], ordered: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(found)
 
 
-def _users(nodes: Sequence[Node]) -> dict[Node, list[Node]]:
-    users: dict[Node, list[Node]] = {node: [] for node in nodes}
+def _users(graph: Graph) -> Users:
+    """Who reads each node; None stands for the caller, who reads the outputs."""
+    nodes = graph.nodes()
+    users: Users = {node: [] for node in nodes}
     for node in nodes:
         for arg in node.args:
             users[arg].append(node)
+    for output in graph.outputs:
+        users[output].append(None)
     return users
 
 
@@ -121,7 +140,8 @@ def _title(results: Sequence[Node], body: Sequence[Node]) -> str:
 def fuse(graph: Graph) -> Graph:
     """The graph in which every group of loop nodes is one `fused` node with a body."""
     nodes = graph.nodes()
-    groups = _groups(nodes)
+    users = _users(graph)
+    groups = _groups(nodes, users)
     unit_of: dict[Node, int] = {n: k for k, group in enumerate(groups) for n in group}
     for node in nodes:
         unit_of.setdefault(node, len(groups) + len(unit_of))
@@ -129,12 +149,10 @@ def fuse(graph: Graph) -> Graph:
     members: dict[int, list[Node]] = {}
     for node in nodes:
         members.setdefault(unit_of[node], []).append(node)
-    users = _users(nodes)
-    wanted = set(graph.outputs)
     new: dict[Node, Node] = {}
     for unit in order:
         if unit < len(groups):
-            _fuse_group(members[unit], users, wanted, new)
+            _fuse_group(members[unit], users, new)
         else:
             (node,) = members[unit]
             new[node] = make_node(node.op, tuple(new[arg] for arg in node.args), node.attrs)
@@ -154,11 +172,9 @@ def _order(nodes: Sequence[Node], unit_of: dict[Node, int]) -> list[int]:
     return list(nx.lexicographical_topological_sort(units, key=position.__getitem__))
 
 
-def _fuse_group(
-    group: list[Node], users: dict[Node, list[Node]], wanted: set[Node], new: dict[Node, Node]
-) -> None:
+def _fuse_group(group: list[Node], users: Users, new: dict[Node, Node]) -> None:
     inside = set(group)
-    results = tuple(n for n in group if n in wanted or any(u not in inside for u in users[n]))
+    results = tuple(n for n in group if any(u not in inside for u in users[n]))
     externals = _externals(inside, group)
     body = Graph("body", externals, results)
     gate = fused(*(new[arg] for arg in externals), body=body, name=_title(results, group))

@@ -139,9 +139,9 @@ def _by_kind(floats: str, integers: str) -> Callable[[Node], str]:
     return lambda node: floats if is_float(node.dtype) else integers
 
 
-# ---- the chain rule's product, and fan-in ---------------------------------------------------------------
+# The chain rule's product, and fan-in.
 
-chain = elementwise(
+chain: Op = elementwise(
     "chain",
     dtypes=FLOATS,
     reference=_silent(lambda g, local: np.where(g == 0, g.dtype.type(0), g * local)),
@@ -168,7 +168,7 @@ def _sum_of(*arrays: Any) -> Any:
     return total
 
 
-accumulate = Op(
+accumulate: Op = Op(
     "accumulate",
     infer=_infer_accumulate,
     reference=_silent(_sum_of),
@@ -180,11 +180,11 @@ accumulate = Op(
 """Fan-in: the sum of the cotangents that meet where a wire branches."""
 
 
-# ---- arithmetic -----------------------------------------------------------------------------------------
+# Arithmetic.
 
 _any = Domain(-3, 3, also=SPECIAL, smooth=(0.0,))
 
-copy = elementwise(
+copy: Op = elementwise(
     "copy",
     dtypes=ALL_DTYPES,
     reference=lambda x: x,
@@ -193,7 +193,7 @@ copy = elementwise(
     samples=(_any,),
     cost=0,
 )
-add = elementwise(
+add: Op = elementwise(
     "add",
     dtypes=NUMBERS,
     reference=_silent(np.add),
@@ -205,7 +205,7 @@ add = elementwise(
     # x + 0 is not x for x = -0.0, but x + (-0.0) is x for every x.
     unit=lambda dtype: -0.0 if is_float(dtype) else 0,
 )
-subtract = elementwise(
+subtract: Op = elementwise(
     "subtract",
     dtypes=NUMBERS,
     reference=_silent(np.subtract),
@@ -214,7 +214,7 @@ subtract = elementwise(
     samples=(_any, _any),
     right_unit=always(0.0),
 )
-multiply = elementwise(
+multiply: Op = elementwise(
     "multiply",
     dtypes=NUMBERS,
     reference=_silent(np.multiply),
@@ -226,7 +226,7 @@ multiply = elementwise(
     unit=always(1.0),
     absorbing=integers_only(0),
 )
-negative = elementwise(
+negative: Op = elementwise(
     "negative",
     dtypes=NUMBERS,
     reference=np.negative,
@@ -234,7 +234,7 @@ negative = elementwise(
     vjp=lambda g, out, x: (-g,),
     samples=(_any,),
 )
-square = elementwise(
+square: Op = elementwise(
     "square",
     dtypes=NUMBERS,
     reference=_silent(np.square),
@@ -242,7 +242,7 @@ square = elementwise(
     vjp=lambda g, out, x: (g * (2 * x),),
     samples=(_any,),
 )
-divide = elementwise(
+divide: Op = elementwise(
     "divide",
     dtypes=FLOATS,
     reference=_silent(np.divide),
@@ -252,7 +252,7 @@ divide = elementwise(
     right_unit=always(1.0),
     cost=4,
 )
-reciprocal = elementwise(
+reciprocal: Op = elementwise(
     "reciprocal",
     dtypes=FLOATS,
     reference=_silent(np.reciprocal),
@@ -263,9 +263,9 @@ reciprocal = elementwise(
 )
 
 
-# ---- exponentials, logarithms, trigonometry ---------------------------------------------------------------
+# Exponentials, logarithms, trigonometry.
 
-exp = elementwise(
+exp: Op = elementwise(
     "exp",
     dtypes=FLOATS,
     reference=_silent(np.exp),
@@ -274,7 +274,7 @@ exp = elementwise(
     samples=(Domain(-3, 3, also=(*SPECIAL, 1000.0, -1000.0), smooth=(0.0,)),),
     cost=10,
 )
-expm1 = elementwise(
+expm1: Op = elementwise(
     "expm1",
     dtypes=FLOATS,
     reference=_silent(np.expm1),
@@ -283,7 +283,7 @@ expm1 = elementwise(
     samples=(Domain(-3, 3, also=(*SPECIAL, 1000.0, 1e-20), smooth=(0.0,)),),
     cost=10,
 )
-log = elementwise(
+log: Op = elementwise(
     "log",
     dtypes=FLOATS,
     reference=_silent(np.log),
@@ -292,7 +292,7 @@ log = elementwise(
     samples=(Domain(0.5, 3, also=(*SPECIAL, -1.0), smooth=(1.0,)),),
     cost=10,
 )
-log1p = elementwise(
+log1p: Op = elementwise(
     "log1p",
     dtypes=FLOATS,
     reference=_silent(np.log1p),
@@ -301,7 +301,7 @@ log1p = elementwise(
     samples=(Domain(-0.5, 3, also=(*SPECIAL, -1.0, -2.0, 1e-20), smooth=(0.0,)),),
     cost=10,
 )
-sqrt = elementwise(
+sqrt: Op = elementwise(
     "sqrt",
     dtypes=FLOATS,
     reference=_silent(np.sqrt),
@@ -311,7 +311,7 @@ sqrt = elementwise(
     samples=(Domain(0.5, 3, also=(*SPECIAL, -1.0)),),
     cost=4,
 )
-sin = elementwise(
+sin: Op = elementwise(
     "sin",
     dtypes=FLOATS,
     reference=_silent(np.sin),
@@ -320,7 +320,7 @@ sin = elementwise(
     samples=(_any,),
     cost=15,
 )
-cos = elementwise(
+cos: Op = elementwise(
     "cos",
     dtypes=FLOATS,
     reference=_silent(np.cos),
@@ -329,7 +329,7 @@ cos = elementwise(
     samples=(_any,),
     cost=15,
 )
-tanh = elementwise(
+tanh: Op = elementwise(
     "tanh",
     dtypes=FLOATS,
     reference=np.tanh,
@@ -346,7 +346,7 @@ def _sigmoid(x: Any) -> Any:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
 
 
-sigmoid = elementwise(
+sigmoid: Op = elementwise(
     "sigmoid",
     dtypes=FLOATS,
     reference=_silent(_sigmoid),
@@ -355,7 +355,7 @@ sigmoid = elementwise(
     samples=(Domain(-3, 3, also=(*SPECIAL, 1000.0, -1000.0), smooth=(0.0,)),),
     cost=12,
 )
-softplus = elementwise(
+softplus: Op = elementwise(
     "softplus",
     dtypes=FLOATS,
     reference=_silent(lambda x: np.logaddexp(x, x.dtype.type(0))),
@@ -366,10 +366,12 @@ softplus = elementwise(
 )
 
 
-# ---- comparisons and logic --------------------------------------------------------------------------------
+# Comparisons and logic.
 
 
-def _comparison(name: str, reference: Callable[..., Any], symbol: str, commutes: bool = False) -> Op:
+def _comparison(
+    name: str, reference: Callable[..., Any], symbol: str, commutes: bool = False
+) -> Op:
     return elementwise(
         name,
         dtypes=ALL_DTYPES,
@@ -382,12 +384,12 @@ def _comparison(name: str, reference: Callable[..., Any], symbol: str, commutes:
     )
 
 
-less = _comparison("less", np.less, "<")
-less_equal = _comparison("less_equal", np.less_equal, "<=")
-greater = _comparison("greater", np.greater, ">")
-greater_equal = _comparison("greater_equal", np.greater_equal, ">=")
-equal = _comparison("equal", np.equal, "==", commutes=True)
-not_equal = _comparison("not_equal", np.not_equal, "!=", commutes=True)
+less: Op = _comparison("less", np.less, "<")
+less_equal: Op = _comparison("less_equal", np.less_equal, "<=")
+greater: Op = _comparison("greater", np.greater, ">")
+greater_equal: Op = _comparison("greater_equal", np.greater_equal, ">=")
+equal: Op = _comparison("equal", np.equal, "==", commutes=True)
+not_equal: Op = _comparison("not_equal", np.not_equal, "!=", commutes=True)
 
 
 def _logical(
@@ -407,22 +409,22 @@ def _logical(
     )
 
 
-bitwise_and = _logical(
+bitwise_and: Op = _logical(
     "bitwise_and",
     np.bitwise_and,
     "&",
     unit=lambda dtype: True if dtype == bool_ else -1,
     absorbing=always(0),
 )
-bitwise_or = _logical(
+bitwise_or: Op = _logical(
     "bitwise_or",
     np.bitwise_or,
     "|",
     unit=always(0),
     absorbing=lambda dtype: True if dtype == bool_ else -1,
 )
-bitwise_xor = _logical("bitwise_xor", np.bitwise_xor, "^", unit=always(0), absorbing=no_unit)
-invert = elementwise(
+bitwise_xor: Op = _logical("bitwise_xor", np.bitwise_xor, "^", unit=always(0), absorbing=no_unit)
+invert: Op = elementwise(
     "invert",
     dtypes=BOOL + INTEGERS,
     reference=np.invert,
@@ -443,11 +445,11 @@ def _shift(name: str, reference: Callable[..., Any]) -> Op:
     )
 
 
-left_shift = _shift("left_shift", np.left_shift)
-right_shift = _shift("right_shift", np.right_shift)
+left_shift: Op = _shift("left_shift", np.left_shift)
+right_shift: Op = _shift("right_shift", np.right_shift)
 
 
-# ---- choosing -------------------------------------------------------------------------------------------
+# Choosing.
 
 
 def _infer_where(condition: TensorType, x: TensorType, y: TensorType) -> TensorType:
@@ -459,7 +461,7 @@ def _infer_where(condition: TensorType, x: TensorType, y: TensorType) -> TensorT
     return x
 
 
-where = Op(
+where: Op = Op(
     "where",
     infer=_infer_where,
     reference=np.where,
@@ -485,7 +487,7 @@ def _is_nan(x: Node) -> Node:
 
 
 # Not commutative on purpose: where both operands are equal, the first one gets the gradient.
-maximum = elementwise(
+maximum: Op = elementwise(
     "maximum",
     dtypes=ALL_DTYPES,
     reference=np.maximum,
@@ -494,7 +496,7 @@ maximum = elementwise(
     samples=(_any, Domain(-3, 3, also=(0.0, 0.0, 1.0, NAN, INF))),
     associative=True,
 )
-minimum = elementwise(
+minimum: Op = elementwise(
     "minimum",
     dtypes=ALL_DTYPES,
     reference=np.minimum,
@@ -503,7 +505,7 @@ minimum = elementwise(
     samples=(_any, Domain(-3, 3, also=(0.0, 0.0, 1.0, NAN, INF))),
     associative=True,
 )
-relu = elementwise(
+relu: Op = elementwise(
     "relu",
     dtypes=NUMBERS,
     reference=lambda x: np.maximum(x, x.dtype.type(0)),
@@ -513,9 +515,9 @@ relu = elementwise(
 )
 
 
-# ---- rounding and signs -----------------------------------------------------------------------------------
+# Rounding and signs.
 
-absolute = elementwise(
+absolute: Op = elementwise(
     "abs",
     dtypes=NUMBERS,
     reference=np.abs,
@@ -523,7 +525,7 @@ absolute = elementwise(
     vjp=lambda g, out, x: (g * sign(x),),
     samples=(Domain(-3, 3, also=SPECIAL),),
 )
-sign = elementwise(
+sign: Op = elementwise(
     "sign",
     dtypes=NUMBERS,
     reference=np.sign,
@@ -535,7 +537,7 @@ sign = elementwise(
     vjp=NONDIFFERENTIABLE,
     samples=(Domain(-3, 3, also=SPECIAL),),
 )
-floor = elementwise(
+floor: Op = elementwise(
     "floor",
     dtypes=NUMBERS,
     reference=np.floor,
@@ -543,7 +545,7 @@ floor = elementwise(
     vjp=NONDIFFERENTIABLE,
     samples=(Domain(-3, 3, also=(*SPECIAL, 1e300, -0.5)),),
 )
-ceil = elementwise(
+ceil: Op = elementwise(
     "ceil",
     dtypes=NUMBERS,
     reference=np.ceil,
@@ -551,7 +553,7 @@ ceil = elementwise(
     vjp=NONDIFFERENTIABLE,
     samples=(Domain(-3, 3, also=(*SPECIAL, 1e300, -0.5)),),
 )
-round_ = elementwise(
+round_: Op = elementwise(
     "round",
     dtypes=NUMBERS,
     reference=np.round,
@@ -559,23 +561,26 @@ round_ = elementwise(
     vjp=NONDIFFERENTIABLE,
     samples=(Domain(-3, 3, also=(*SPECIAL, 0.5, 1.5, 2.5, -0.5, 1e300)),),
 )
-floor_divide = elementwise(
+floor_divide: Op = elementwise(
     "floor_divide",
     dtypes=NUMBERS,
     reference=_silent(np.floor_divide),
-    code=_by_kind("scalar.floor_divide({0}, {1})", "scalar.integer_floor_divide({0}, {1})"),
+    code=_by_kind("{type}(scalar.floor_divide({0}, {1}))", "scalar.integer_floor_divide({0}, {1})"),
     vjp=NONDIFFERENTIABLE,
     samples=(Domain(-9, 9, also=(*SPECIAL, 1.0)), Domain(0.5, 3, also=(0.0, 1.0, INF, 2.0, 1.0))),
     right_unit=integers_only(1),
     cost=8,
 )
-remainder = elementwise(
+remainder: Op = elementwise(
     "remainder",
     dtypes=NUMBERS,
     reference=_silent(np.remainder),
     code=_by_kind("scalar.remainder({0}, {1})", "scalar.integer_remainder({0}, {1})"),
     vjp=lambda g, out, x, y: (g, -chain(g, floor_divide(x, y))),
-    samples=(Domain(3.1, 3.9, also=(*SPECIAL, 1.0)), Domain(1.1, 1.4, also=(0.0, 1.0, INF, 2.0, 1.0))),
+    samples=(
+        Domain(3.1, 3.9, also=(*SPECIAL, 1.0)),
+        Domain(1.1, 1.4, also=(0.0, 1.0, INF, 2.0, 1.0)),
+    ),
     cost=8,
 )
 
@@ -588,19 +593,22 @@ def _power_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     return chain(g, by_base), chain(g, by_exponent)
 
 
-power = elementwise(
+power: Op = elementwise(
     "power",
     dtypes=NUMBERS,
     reference=_silent(np.power),
     code=_by_kind("np.power({0}, {1})", "scalar.integer_power({0}, {1})"),
     vjp=_power_vjp,
-    samples=(Domain(0.5, 2, also=(0.0, -0.0, INF, -2.0, NAN)), Domain(0, 3, also=(2.0, 3.0, 1.0, 3.0, 0.0))),
+    samples=(
+        Domain(0.5, 2, also=(0.0, -0.0, INF, -2.0, NAN)),
+        Domain(0, 3, also=(2.0, 3.0, 1.0, 3.0, 0.0)),
+    ),
     right_unit=always(1.0),
     cost=20,
 )
 
 
-# ---- between dtypes ---------------------------------------------------------------------------------------
+# Between dtypes.
 
 
 def _cast_code(node: Node) -> str:
@@ -613,7 +621,7 @@ def _cast_vjp(g: Node, out: Node, x: Node, *, dtype: Hashable) -> tuple[Node | N
     return (cast(g, dtype=x.dtype) if is_float(x.dtype) and is_float(g.dtype) else None,)
 
 
-cast = Op(
+cast: Op = Op(
     "cast",
     infer=lambda x, *, dtype: x.with_dtype(dtype),
     reference=_silent(lambda x, *, dtype: np.asarray(x).astype(dtype)),
@@ -624,7 +632,7 @@ cast = Op(
     cost=0,
 )
 
-stop_gradient = elementwise(
+stop_gradient: Op = elementwise(
     "stop_gradient",
     dtypes=ALL_DTYPES,
     reference=lambda x: x,

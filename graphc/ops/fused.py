@@ -25,7 +25,7 @@ def _evaluated_through_its_body(*arrays: Any, **attrs: Any) -> Any:
 
 _derivative = FORBIDDEN("graphs are differentiated before their gates are fused")
 
-fused = Op(
+fused: Op = Op(
     "fused",
     infer=_infer_fused,
     reference=_evaluated_through_its_body,
@@ -36,7 +36,7 @@ fused = Op(
 )
 """Nodes that become one loop nest: ``body`` computes all results of the gate ``name``."""
 
-item = Op(
+item: Op = Op(
     "item",
     infer=_infer_item,
     reference=lambda gate, *, index: gate[index],

@@ -76,7 +76,7 @@ def _emit(node: Node, operands: Sequence[str], result: str) -> list[str]:
 
 _pair = (Domain(-2, 2), Domain(-2, 2))
 
-matmul = Op(
+matmul: Op = Op(
     "matmul",
     infer=_infer_matmul,
     reference=_reference,

@@ -23,7 +23,7 @@ def _leaky_reference(x: Array, *, slope: float) -> Any:
     return np.where(x > 0, x, x.dtype.type(slope) * x)
 
 
-leaky_relu = Op(
+leaky_relu: Op = Op(
     "leaky_relu",
     infer=_infer_activation,
     reference=_leaky_reference,
@@ -45,7 +45,7 @@ def _elu_code(node: Node) -> str:
     return f"scalar.select({{0}} > {{type}}(0), {{0}}, {below})"
 
 
-elu = Op(
+elu: Op = Op(
     "elu",
     infer=_infer_activation,
     reference=_elu_reference,
@@ -60,4 +60,3 @@ elu = Op(
     dtypes=FLOATS,
     cost=12,
 )
-

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphTypeError
 from graphc.ir import (
     FORBIDDEN,
     NONDIFFERENTIABLE,
@@ -46,11 +45,13 @@ from graphc.types import (
     TensorType,
     bool_,
     int64,
+    integer_limits,
     is_float,
     product,
 )
 
 Axes = tuple[int, ...]
+ANYWHERE = Domain(-2, 2)
 
 
 def kept_axes(ndim: int, axes: Axes) -> Axes:
@@ -82,7 +83,7 @@ def reduction(
     initial: Callable[[DType], bool | int | float],
     vjp: Vjp,
     needs_elements: bool = False,
-    domain: Domain = Domain(-2, 2),
+    domain: Domain = ANYWHERE,
 ) -> Op:
     """Declares a reduction: a running total that starts at ``initial`` and takes one ``step`` an element.
 
@@ -118,7 +119,7 @@ def reduction(
     )
 
 
-sum_ = reduction(
+sum_: Op = reduction(
     "sum",
     dtypes=NUMBERS,
     reference=np.sum,
@@ -128,7 +129,7 @@ sum_ = reduction(
 )
 
 
-# ---- maximum and minimum: the first element that attains it gets the whole gradient ----------------------
+# Maximum and minimum: the first element that attains it gets the whole gradient.
 
 
 def _axes_last(x: Node, axes: Axes) -> tuple[Node, Axes]:
@@ -145,7 +146,9 @@ def _axes_last(x: Node, axes: Axes) -> tuple[Node, Axes]:
 def _axes_back(flat: Node, like: Node, order: Axes) -> Node:
     moved = reshape(flat, shape=tuple(like.shape[i] for i in order))
     inverse = tuple(int(i) for i in np.argsort(order))
-    return moved if order == inverse == tuple(range(len(order))) else permute_dims(moved, axes=inverse)
+    return (
+        moved if order == inverse == tuple(range(len(order))) else permute_dims(moved, axes=inverse)
+    )
 
 
 def _route_to_first(find: Callable[[Node], Node]) -> Vjp:
@@ -165,13 +168,13 @@ def _route_to_first(find: Callable[[Node], Node]) -> Vjp:
 def _lowest(dtype: DType) -> bool | int | float:
     if dtype == bool_:
         return False
-    return -math.inf if is_float(dtype) else int(np.iinfo(dtype).min)
+    return -math.inf if is_float(dtype) else integer_limits(dtype)[0]
 
 
 def _highest(dtype: DType) -> bool | int | float:
     if dtype == bool_:
         return True
-    return math.inf if is_float(dtype) else int(np.iinfo(dtype).max)
+    return math.inf if is_float(dtype) else integer_limits(dtype)[1]
 
 
 def _argument(name: str, reference: Callable[..., Any]) -> Op:
@@ -209,7 +212,7 @@ def rows_of(shape: tuple[Dimension, ...]) -> str:
 argmax = _argument("argmax", np.argmax)
 argmin = _argument("argmin", np.argmin)
 
-max_ = reduction(
+max_: Op = reduction(
     "max",
     dtypes=ALL_DTYPES,
     reference=np.max,
@@ -218,7 +221,7 @@ max_ = reduction(
     vjp=_route_to_first(argmax),
     needs_elements=True,
 )
-min_ = reduction(
+min_: Op = reduction(
     "min",
     dtypes=ALL_DTYPES,
     reference=np.min,
@@ -227,7 +230,7 @@ min_ = reduction(
     vjp=_route_to_first(argmin),
     needs_elements=True,
 )
-all_ = reduction(
+all_: Op = reduction(
     "all",
     dtypes=BOOL,
     reference=np.all,
@@ -235,7 +238,7 @@ all_ = reduction(
     initial=lambda dtype: True,
     vjp=NONDIFFERENTIABLE,
 )
-any_ = reduction(
+any_: Op = reduction(
     "any",
     dtypes=BOOL,
     reference=np.any,
@@ -245,7 +248,7 @@ any_ = reduction(
 )
 
 
-# ---- product: its derivative must not divide by an element that may be 0 -----------------------------------
+# Product: its derivative must not divide by an element that may be 0.
 
 
 def _others(x: Array) -> Array:
@@ -286,7 +289,7 @@ def _emit_others(node: Node, operands: Any, result: str) -> list[str]:
     ]
 
 
-product_of_others = Op(
+product_of_others: Op = Op(
     "product_of_others",
     infer=_infer_others,
     reference=_others,
@@ -310,7 +313,7 @@ def _prod_vjp(g: Node, out: Node, x: Node, *, axes: Axes) -> tuple[Node]:
     return (_axes_back(arriving * product_of_others(flat), x, order),)
 
 
-prod = reduction(
+prod: Op = reduction(
     "prod",
     dtypes=NUMBERS,
     reference=np.prod,
@@ -321,7 +324,7 @@ prod = reduction(
 )
 
 
-# ---- gates over axes: defined by other ops, each with its own stable derivative ----------------------------
+# Gates over axes: defined by other ops, each with its own stable derivative.
 
 
 def _infer_reduced(x: TensorType, *, axes: Axes) -> TensorType:
@@ -351,14 +354,12 @@ def _mean_reference(x: Array, *, axes: Axes) -> Any:
         return np.asarray(np.sum(x, axis=axes) / x.dtype.type(count)).astype(x.dtype)
 
 
-mean = Op(
+mean: Op = Op(
     "mean",
     infer=_infer_reduced,
     reference=_mean_reference,
     lowering=Definition(_expand_mean),
-    vjp=lambda g, out, x, *, axes: (
-        spread(g / broadcast(_count(x, axes), g.shape), x, axes),
-    ),
+    vjp=lambda g, out, x, *, axes: (spread(g / broadcast(_count(x, axes), g.shape), x, axes),),
     samples=(Sample(((3, 4),), {"axes": (1,)}), Sample(((2, 3, 4),), {"axes": (0, 2)})),
     dtypes=FLOATS,
 )
@@ -375,7 +376,7 @@ def _max_or_lowest_reference(x: Array, *, axis: Axes) -> Any:
     return np.max(x, axis=axis, initial=-np.inf)
 
 
-_max_or_lowest = reduction(
+_max_or_lowest: Op = reduction(
     "max_or_lowest",
     dtypes=FLOATS,
     reference=_max_or_lowest_reference,
@@ -404,7 +405,7 @@ _axis_samples = (
     Sample(((2, 3, 4),), {"axes": (0, 2)}, (Domain(-3, 3),)),
 )
 
-logsumexp = Op(
+logsumexp: Op = Op(
     "logsumexp",
     infer=_infer_reduced,
     reference=_logsumexp_reference,
@@ -426,14 +427,12 @@ def _softmax_reference(x: Array, *, axes: Axes) -> Any:
         return (shifted / np.sum(shifted, axis=axes, keepdims=True)).astype(x.dtype)
 
 
-softmax = Op(
+softmax: Op = Op(
     "softmax",
     infer=_infer_same,
     reference=_softmax_reference,
     lowering=Definition(_expand_softmax),
-    vjp=lambda g, out, x, *, axes: (
-        out * (g - spread(sum_(g * out, axes=axes), x, axes)),
-    ),
+    vjp=lambda g, out, x, *, axes: (out * (g - spread(sum_(g * out, axes=axes), x, axes)),),
     samples=_axis_samples,
     dtypes=FLOATS,
 )
@@ -452,14 +451,12 @@ def _log_softmax_reference(x: Array, *, axes: Axes) -> Any:
         return (shifted - np.log(total)).astype(x.dtype)
 
 
-log_softmax = Op(
+log_softmax: Op = Op(
     "log_softmax",
     infer=_infer_same,
     reference=_log_softmax_reference,
     lowering=Definition(_expand_log_softmax),
-    vjp=lambda g, out, x, *, axes: (
-        g - exp(out) * spread(sum_(g, axes=axes), x, axes),
-    ),
+    vjp=lambda g, out, x, *, axes: (g - exp(out) * spread(sum_(g, axes=axes), x, axes),),
     samples=_axis_samples,
     dtypes=FLOATS,
 )

@@ -42,7 +42,7 @@ Index = tuple[str, ...]
 Operand = Callable[[int, Index], str]
 
 
-# ---- reshape ----------------------------------------------------------------------------------------------
+# Reshape.
 
 
 def _infer_reshape(x: TensorType, *, shape: Shape) -> TensorType:
@@ -55,7 +55,7 @@ def _infer_reshape(x: TensorType, *, shape: Shape) -> TensorType:
     return x.with_shape(shape)
 
 
-reshape = Op(
+reshape: Op = Op(
     "reshape",
     infer=_infer_reshape,
     reference=lambda x, *, shape: np.reshape(x, shape),
@@ -70,7 +70,7 @@ reshape = Op(
 )
 
 
-# ---- axes -------------------------------------------------------------------------------------------------
+# Axes.
 
 
 def _infer_permute(x: TensorType, *, axes: Axes) -> TensorType:
@@ -84,7 +84,7 @@ def inverse_permutation(axes: Axes) -> Axes:
     return tuple(axes.index(i) for i in range(len(axes)))
 
 
-permute_dims = Op(
+permute_dims: Op = Op(
     "permute_dims",
     infer=_infer_permute,
     reference=lambda x, *, axes: np.transpose(x, axes),
@@ -125,7 +125,7 @@ def _read_squeeze(node: Node, index: Index, operand: Operand) -> str:
     return operand(0, tuple("0" if i in node.attrs["axes"] else next(kept) for i in range(ndim)))
 
 
-expand_dims = Op(
+expand_dims: Op = Op(
     "expand_dims",
     infer=_infer_expand,
     reference=lambda x, *, axes: np.expand_dims(x, axes),
@@ -139,7 +139,7 @@ expand_dims = Op(
     dtypes=ALL_DTYPES,
     cost=0,
 )
-squeeze = Op(
+squeeze: Op = Op(
     "squeeze",
     infer=_infer_squeeze,
     reference=lambda x, *, axes: np.squeeze(x, axes),
@@ -151,7 +151,7 @@ squeeze = Op(
 )
 
 
-# ---- positions along an axis -----------------------------------------------------------------------------
+# Positions along an axis.
 
 
 def _iota_reference(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Array:
@@ -159,7 +159,7 @@ def _iota_reference(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Array
     return np.broadcast_to(line.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
 
 
-iota = Op(
+iota: Op = Op(
     "iota",
     infer=lambda *, shape, axis, dtype: TensorType(dtype, shape),
     reference=_iota_reference,
@@ -172,7 +172,7 @@ iota = Op(
 """The position along an axis; in a loop it is the loop's own counter."""
 
 
-# ---- slices and their derivative ------------------------------------------------------------------------
+# Slices and their derivative.
 
 
 def _infer_slice(
@@ -233,7 +233,7 @@ def _slice_requirements(node: Node) -> list[Requirement]:
     return found
 
 
-slice_ = Op(
+slice_: Op = Op(
     "slice",
     infer=_infer_slice,
     reference=_slice_reference,
@@ -260,7 +260,8 @@ def _infer_embed(
 def _embed_reference(x: Array, *, axis: int, start: int, step: int, size: int) -> Array:
     out = np.zeros([size if i == axis else s for i, s in enumerate(x.shape)], x.dtype)
     positions = start + step * np.arange(x.shape[axis])
-    out[(*(slice(None),) * axis, positions)] = x
+    place: Any = (*(slice(None),) * axis, positions)
+    out[place] = x
     return out
 
 
@@ -292,7 +293,7 @@ def zero_of(dtype: DType) -> str:
     return number if dtype.itemsize == 8 else f"np.{dtype.name}({number})"
 
 
-embed = Op(
+embed: Op = Op(
     "embed",
     infer=_infer_embed,
     reference=_embed_reference,
@@ -317,7 +318,7 @@ embed = Op(
 """Zeros of ``size`` along an axis with the operand placed at ``start + step * i``: slice's derivative."""
 
 
-# ---- joining ------------------------------------------------------------------------------------------------
+# Joining.
 
 
 def _infer_concat(*types: TensorType, axis: int) -> TensorType:
@@ -328,7 +329,9 @@ def _infer_concat(*types: TensorType, axis: int) -> TensorType:
         if other.dtype != first.dtype:
             raise Rejected("operands have different dtypes", error=GraphTypeError)
         if other.ndim != first.ndim or any(
-            a != b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True)) if i != axis
+            a != b
+            for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
+            if i != axis
         ):
             raise Rejected(f"shapes differ in an axis other than {axis}")
     total = sum((t.shape[axis] for t in types[1:]), first.shape[axis])
@@ -337,7 +340,8 @@ def _infer_concat(*types: TensorType, axis: int) -> TensorType:
 
 def _read_concat(node: Node, index: Index, operand: Operand) -> str:
     axis = node.attrs["axis"]
-    code, end = [], 0
+    code: list[str] = []
+    end: Dimension = 0
     for k, arg in enumerate(node.args):
         here = index[axis] if end == 0 else f"{index[axis]} - ({end})"
         value = operand(k, (*index[:axis], here, *index[axis + 1 :]))
@@ -348,7 +352,8 @@ def _read_concat(node: Node, index: Index, operand: Operand) -> str:
 
 
 def _concat_vjp(g: Node, out: Node, *args: Node, axis: int) -> tuple[Node, ...]:
-    parts, start = [], 0
+    parts: list[Node] = []
+    start: Dimension = 0
     for arg in args:
         starts = tuple(start if i == axis else 0 for i in range(len(arg.shape)))
         parts.append(slice_(g, starts=starts, sizes=arg.shape, steps=(1,) * len(arg.shape)))
@@ -356,7 +361,7 @@ def _concat_vjp(g: Node, out: Node, *args: Node, axis: int) -> tuple[Node, ...]:
     return tuple(parts)
 
 
-concat = Op(
+concat: Op = Op(
     "concat",
     infer=_infer_concat,
     reference=lambda *xs, axis: np.concatenate(xs, axis),
@@ -370,7 +375,7 @@ concat = Op(
 )
 
 
-# ---- gathering and scattering -----------------------------------------------------------------------------
+# Gathering and scattering.
 
 
 def _require_index(index: TensorType) -> None:
@@ -413,7 +418,7 @@ def reshaped(node: Node, shape: Shape) -> Node:
     return reshape(node, shape=shape)
 
 
-take = Op(
+take: Op = Op(
     "take",
     infer=_infer_take,
     reference=lambda x, index, *, axis: np.take(x, index, axis),
@@ -437,7 +442,8 @@ def _infer_scatter(
 
 def _scatter_reference(index: Array, source: Array, *, axis: int, size: int) -> Array:
     out = np.zeros([size if i == axis else s for i, s in enumerate(source.shape)], source.dtype)
-    np.add.at(out, (*(slice(None),) * axis, index), source)
+    place: Any = (*(slice(None),) * axis, index)
+    np.add.at(out, place, source)
     return out
 
 
@@ -454,7 +460,7 @@ def _emit_scatter(node: Node, operands: Any, result: str) -> list[str]:
     return [f"kernels.scatter_add({operands[0]}, {views[0]}, {views[1]})"]
 
 
-scatter_add = Op(
+scatter_add: Op = Op(
     "scatter_add",
     infer=_infer_scatter,
     reference=_scatter_reference,
@@ -494,7 +500,7 @@ def _wrapped(index: Node, size: Dimension) -> Node:
     return where(wide < 0, wide + broadcast(size_node(size, int64), wide.shape), wide)
 
 
-pick = Op(
+pick: Op = Op(
     "pick",
     infer=_infer_pick,
     reference=lambda x, index: np.take_along_axis(x, index[..., None], -1)[..., 0],

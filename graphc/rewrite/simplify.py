@@ -53,7 +53,11 @@ def fold_constants(node: Node) -> Node | None:
 
 def _only_moves(node: Node) -> bool:
     """Whether every element of the result is an element of the only operand."""
-    return len(node.args) == 1 and node.op.cost == 0 and isinstance(node.op.lowering, ReadCode | ViewCode)
+    return (
+        len(node.args) == 1
+        and node.op.cost == 0
+        and isinstance(node.op.lowering, ReadCode | ViewCode)
+    )
 
 
 def _count(node: Node) -> int:
@@ -65,7 +69,11 @@ def _is(node: Node, value: float | None) -> bool:
     known = uniform_value(node)
     if value is None or known is None or known != value:
         return False
-    return bool(np.signbit(known) == np.signbit(value)) if value == 0 and known.dtype.kind == "f" else True
+    return (
+        bool(np.signbit(known) == np.signbit(value))
+        if value == 0 and known.dtype.kind == "f"
+        else True
+    )
 
 
 def drop_unit(node: Node) -> Node | None:

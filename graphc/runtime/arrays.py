@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from numba import njit
 from numba.core import cgutils, types
@@ -21,6 +20,7 @@ def flat(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
     It is read-only if `x` is.
 
+    >>> import numpy as np
     >>> flat(np.array([[1, 2], [3, 4]]))
     array([1, 2, 3, 4])
     """
@@ -32,6 +32,7 @@ def reshape(x: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
     The caller guarantees that `shape` has as many elements as `x`. It is read-only if `x` is.
 
+    >>> import numpy as np
     >>> reshape(np.array([1, 2, 3, 4]), (2, 2))
     array([[1, 2],
            [3, 4]])
@@ -42,6 +43,7 @@ def reshape(x: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
 def span(x: npt.NDArray[Any]) -> tuple[int, int]:
     """Return the addresses where the memory of a C-contiguous array starts and ends.
 
+    >>> import numpy as np
     >>> start, stop = span(np.zeros(4))
     >>> stop - start
     32
@@ -56,6 +58,7 @@ def disjoint(results: Any, others: Any) -> bool:
 
     Both are tuples of spans. An empty array meets nothing, wherever it lies.
 
+    >>> import numpy as np
     >>> x = np.zeros(4)
     >>> disjoint((span(x[:2]),), (span(x[2:]),)), disjoint((span(x[:3]),), (span(x[2:]),))
     (True, False)

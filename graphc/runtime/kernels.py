@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from numba import njit
 from numba.core import cgutils, types
@@ -165,6 +164,7 @@ def product_of_others(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
 def fill(x: Any, value: Any) -> None:
     """Sets every element of the C-contiguous array ``x`` to ``value``.
 
+    >>> import numpy as np
     >>> x = np.zeros((2, 2))
     >>> fill(x, 1.0)
     >>> x.tolist()

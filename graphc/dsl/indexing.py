@@ -14,7 +14,7 @@ from graphc.ir import Node, caller_location
 from graphc.ops.shape import expand_dims, slice_, squeeze
 from graphc.types import Dimension, Requirement, Shape, Size
 
-Key: TypeAlias = "int | slice | EllipsisType | None | Size"
+Key: TypeAlias = "int | slice | EllipsisType | Size | None"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,11 @@ def _from_slice(x: Node, item: slice, whole: Dimension) -> _AxisSlice:
     if isinstance(item.step, Size) or item.step == 0:
         raise GraphIndexError(_message(x, f"slice step {item.step} is not a fixed nonzero integer"))
     step = 1 if item.step is None else int(item.step)
-    if isinstance(whole, int) and not isinstance(item.start, Size) and not isinstance(item.stop, Size):
+    if (
+        isinstance(whole, int)
+        and not isinstance(item.start, Size)
+        and not isinstance(item.stop, Size)
+    ):
         start, stop, step = item.indices(whole)
         return _AxisSlice(start, len(range(start, stop, step)), step)
     return _symbolic_slice(item, whole, step)
@@ -141,6 +145,8 @@ def _symbolic_slice(item: slice, whole: Dimension, step: int) -> _AxisSlice:
 
 def static_shape(shape: Shape) -> tuple[int, ...] | None:
     """The shape if it has no named size, else None."""
-    return tuple(s for s in shape if isinstance(s, int)) if all(
-        isinstance(s, int) for s in shape
-    ) else None
+    return (
+        tuple(s for s in shape if isinstance(s, int))
+        if all(isinstance(s, int) for s in shape)
+        else None
+    )

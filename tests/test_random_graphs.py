@@ -1,0 +1,165 @@
+"""Random graphs: compiled against the reference, every pass against the graph as declared.
+
+``pytest -m slow`` tries 2,000 graphs of each float type.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import FLOAT_DTYPES, differs
+from hypothesis import HealthCheck, Phase, given, settings
+from random_graphs import LARGEST_SIZE, Program, allowed_error, programs
+
+import graphc as gx
+from graphc import reference
+from graphc.codegen.module import module_source
+from graphc.compile import run_pipeline
+from graphc.dsl import Tensor
+from graphc.ir import Graph
+from graphc.types import is_float
+from graphc.verify import verify
+
+EXAMPLES = 75
+SLOW_EXAMPLES = 2000
+SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
+
+quietly = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)
+
+
+def passes(program: Program) -> list[Graph]:
+    """The graph as declared and after every pass, each verified."""
+    inputs, results = program.build()
+    graph = Graph("f", tuple(t.node for t in inputs), tuple(t.node for t in results))
+    found: list[Graph] = []
+    run_pipeline(graph, inspect=lambda g: found.append(verify(g)))
+    return found
+
+
+def source_of(graph: Graph) -> str:
+    return module_source(graph, cache=False).text
+
+
+def compare(name, found, wanted, atol):
+    """Empty if both lists agree."""
+    for k, (a, b) in enumerate(zip(found, wanted, strict=True)):
+        if is_float(b.dtype):
+            problem = differs(a, b, scale=1.0, rtol=atol)
+        else:
+            problem = differs(a, b)
+        if problem:
+            return f"{name}: result {k}: {problem}"
+    return ""
+
+
+def run(graph: Graph, arrays):
+    """The results by the reference, or the error that it raises."""
+    try:
+        return reference.evaluate(graph, arrays)
+    except gx.GraphcError as error:
+        return type(error)
+
+
+def problem_at(program, stages, function, arrays):
+    """What differs between the reference, every pass, and the compiled function for some arrays."""
+    wanted = run(stages[0], arrays)
+    if isinstance(wanted, type):
+        with pytest.raises(wanted):
+            function(*arrays)
+        return ""
+    if any(np.any(v != v) for v in reference.evaluate_all(stages[0], arrays).values()):
+        function(*arrays)  # the mean of nothing: what integers become of it is not defined
+        return ""
+    atol = allowed_error(program, stages[0], arrays)
+    problems = [
+        compare(f"pass {k}", reference.evaluate(stage, arrays), wanted, atol)
+        for k, stage in enumerate(stages[1:])
+    ]
+    problems.append(compare("compiled", function(*arrays), wanted, atol))
+    wrong = [problem for problem in problems if problem]
+    return "\n".join([*wrong, program.standalone(arrays, atol)]) if wrong else ""
+
+
+def check(program: Program) -> None:
+    """Raises AssertionError with a program that repeats the failure."""
+    stages = passes(program)
+    declared = stages[0]
+    assert source_of(stages[-1]) == source_of(passes(program)[-1]), program.text
+    function = gx.compile(
+        [Tensor(node) for node in declared.inputs],
+        [Tensor(node) for node in declared.outputs],
+        cache=False,
+    )
+    for seed, sizes in enumerate(SIZES):
+        tensors = [Tensor(node) for node in declared.inputs]
+        arrays = program.arrays(tensors, sizes, seed)
+        problem = problem_at(program, stages, function, arrays)
+        assert not problem, problem
+
+
+def check_many(dtype, examples):
+    @settings(quietly, max_examples=examples)
+    @given(programs(dtype))
+    def run_one(program):
+        check(program)
+
+    run_one()
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+def test_random_graphs(dtype):
+    check_many(dtype, EXAMPLES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+def test_many_random_graphs(dtype):
+    check_many(dtype, SLOW_EXAMPLES)
+
+
+# ---- the program that a failure prints ----------------------------------------------------------------
+
+
+def one_program(dtype):
+    found = []
+
+    @settings(quietly, max_examples=5, phases=[Phase.generate])
+    @given(programs(dtype))
+    def keep(program):
+        found.append(program)
+
+    keep()
+    return max(found, key=lambda program: len(program.text))
+
+
+def execute(text, tmp_path):
+    path = tmp_path / "failure.py"
+    path.write_text(text)
+    root = str(Path(gx.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return subprocess.run([sys.executable, path], capture_output=True, text=True, env=environment)
+
+
+def test_printed_program_stands_alone(tmp_path):
+    program = one_program(np.dtype(np.float64))
+    inputs, results = program.build()
+    arrays = program.arrays(inputs, SIZES[0], 0)
+    graph = Graph("f", tuple(t.node for t in inputs), tuple(t.node for t in results))
+    text = program.standalone(arrays, allowed_error(program, graph, arrays))
+    finished = execute(text, tmp_path)
+    assert finished.stdout == "equal\n", finished.stderr
+    wrong = text.replace("assert_allclose(found, value,", "assert_allclose(found, value + 1,")
+    assert wrong != text
+    assert "AssertionError" in execute(wrong, tmp_path).stderr
