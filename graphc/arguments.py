@@ -68,6 +68,8 @@ def _numeric(name: str, wanted: TensorType, value: Any) -> Array:
     if array.dtype.kind not in "biufc":
         kind = type(value).__name__
         problem = f"needs {wanted} but {kind} of dtype {array.dtype} is not numeric"
+        if isinstance(value, int):
+            problem = f"needs {wanted} but {value} does not fit 64 bits"
         raise GraphTypeError(compose(f"argument {name!r}", problem))
     return array
 

@@ -35,8 +35,8 @@ def check_grad(
     Richardson extrapolations (Ridders, 1982), whose steps start at ``step`` times the element's size.
     A float32 graph is checked in float64: the derivative rules are the same.
 
-    Returns the largest difference relative to the larger gradient. Raises `GradientMismatch` naming input,
-    element and both values where they differ by more than ``atol + rtol * size``.
+    Returns the largest difference relative to ``size + atol / rtol``, size being that of the gradient.
+    Raises `GradientMismatch` naming input, element and both values where that is more than ``rtol``.
 
     >>> import graphc as gx
     >>> x = gx.input("x", (3,))
@@ -120,9 +120,9 @@ def _compare(target: Tensor, analytic: Array, numeric: Array, rtol: float, atol:
         raise GradientMismatch(
             compose(
                 "check_grad",
-                f"the gradient with respect to {place} is {analytic[index]!r}"
-                f" but numerically {numeric[index]!r}",
+                f"the gradient with respect to {place} is {float(analytic[index])!r}"
+                f" but numerically {float(numeric[index])!r}",
                 detail=f"{int(np.sum(wrong))} of {wrong.size} elements differ",
             )
         )
-    return float(np.max(difference / np.maximum(size, atol), initial=0.0, where=difference > atol))
+    return float(np.max(difference / (size + atol / rtol), initial=0.0))

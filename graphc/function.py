@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
+from numba.extending import typeof_impl
 
 from graphc import structure
 from graphc.arguments import as_array, check_result, in_order
@@ -57,9 +58,9 @@ class Function:
 
     ``f(*arrays)`` and ``f(name=array)`` return fresh arrays in the structure that was compiled; 0-d
     results are 0-d arrays. ``f(..., out=buffers)`` fills arrays of that structure and returns them.
-    ``f.jitted`` is the Numba dispatcher, to be called from jitted code: it takes C-contiguous arrays of the
-    declared dtypes and plain numbers for 0-d inputs, and returns a tuple of arrays (one array for one
-    result). Calls may run in many threads at once and release the GIL.
+    Jitted code calls ``f`` like any jitted function, with C-contiguous arrays of the declared dtypes and
+    plain numbers for 0-d inputs; there it returns a tuple of arrays, or one array. ``f.jitted`` is the Numba
+    dispatcher itself. Calls may run in many threads at once and release the GIL.
 
     Arguments are converted when NumPy calls it ``same_kind``. Raises `GraphTypeError` for a lossy dtype, a
     non-numeric object, and unknown, missing or repeated arguments; `GraphValueError` for shapes and sizes;
@@ -180,6 +181,12 @@ class Function:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}: {type_}" for name, type_ in self._inputs)
         return f"<Function {self.name}({arguments}) -> {', '.join(map(str, self._results))}>"
+
+
+@typeof_impl.register(Function)
+def _typeof_function(function: Function, context: Any) -> Any:
+    """Inside jitted code a `Function` is its dispatcher."""
+    return types.Dispatcher(function.jitted)
 
 
 def _passed(array: Array) -> Any:

@@ -397,8 +397,13 @@ def _infer(op: Op, args: tuple[Node, ...], attrs: Attrs) -> Type:
         ) from None
 
 
-def _canonical_rank(node: Node) -> tuple[bool, int]:
-    return (uniform_value(node) is not None, node.serial)
+def _canonical_rank(node: Node) -> tuple[int, int]:
+    # A constant that another graph made first is older than this graph's inputs, and must not be first here.
+    origin = node
+    while origin.op.cost == 0 and len(origin.args) == 1:
+        origin = origin.args[0]
+    is_fixed = not origin.args and origin.op is not INPUT
+    return (is_fixed + (uniform_value(node) is not None), node.serial)
 
 
 # Leaves.

@@ -6,6 +6,7 @@ are likely, and what divides or is raised to a power is bounded away from 0. So 
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ SHAPES = (
     "gx.matrix_transpose({x})",
     "gx.broadcast_to({x}, (2, *{x}.shape))",
     "gx.concat([{x}, {y}], {one_axis})",
-    "gx.concat([{x}, {x} * 0.5, {x}], {one_axis})",
+    "gx.concat([{x}, {x}[:1], {x} * 0.5], 0)",
     "gx.stack([{x}, {y}, {x}], {one_axis})",
     "{x}[::-1]",
     "{x}[..., ::2]",
@@ -179,7 +180,13 @@ PRODUCTS = (
     "gx.outer({x}, {y}) * 0.3",
     "gx.astype(gx.matmul({i}, {j}) % 7, '{dtype}') * 0.3",
 )
-KINDS = (ELEMENTWISE, ELEMENTWISE, INTEGERS, BOOLS, REDUCTIONS, SHAPES, PRODUCTS)
+
+
+def kinds_for(dtype: np.dtype) -> tuple[tuple[str, ...], ...]:
+    """The tables of steps from which a graph of ``dtype`` is made."""
+    casts = CASTS_OF_FLOAT32 if dtype == np.float32 else ()
+    return (ELEMENTWISE, ELEMENTWISE, INTEGERS, BOOLS, REDUCTIONS, SHAPES + casts, PRODUCTS)
+
 
 _HEAD = "import numpy as np\n\nimport graphc as gx\n\n"
 _COMPARE = """
@@ -272,11 +279,9 @@ class _Writer:
 
         return [name for name in self.names if fits(name)]
 
-    def step(self) -> bool:
+    def step(self, template: str | None = None) -> bool:
         """Writes one more value; False if what was drawn does not fit together."""
-        kind = self.choose(KINDS)
-        templates = kind + CASTS_OF_FLOAT32 if self.dtype == np.float32 else kind
-        expression = self.filled(self.choose(templates))
+        expression = self.filled(template or self.choose(self.choose(kinds_for(self.dtype))))
         if expression is None:
             return False
         try:
@@ -306,9 +311,11 @@ class _Writer:
             ("c", "b"),
         ):
             if f"{{{letter}}}" in template and letter not in places:
-                if template.startswith(("gx.concat", "gx.take")):
-                    like = None
-                candidates = self.of_kind(kind, like)[::-1]
+                candidates = self.of_kind(kind, None if template.startswith("gx.take") else like)[
+                    ::-1
+                ]
+                if template.startswith(("gx.concat", "gx.stack")):
+                    candidates = [n for n in candidates if self.space[n].shape == value.shape]
                 if not candidates:
                     return None
                 places[letter] = self.choose(candidates)
@@ -340,7 +347,7 @@ class _Writer:
 
     def program(self) -> Program:
         made = [name for name in self.names if name not in self.declared]
-        outputs = [name for name in made if name not in self.used][-4:] or made[-1:] or ["x0"]
+        outputs = [name for name in made if name not in self.used] or ["x0"]
         floats = [name for name in outputs if self.space[name].dtype == self.dtype]
         terms = [f"gx.sum({v} * ({v} * 0.5 + {0.7 + 0.2 * k:.1f}))" for k, v in enumerate(floats)]
         steps = "\n".join(self.expressions[name] for name in made)
@@ -376,3 +383,17 @@ def programs(draw: Any, dtype: np.dtype) -> Program:
         # Operands whose shapes do not fit make no step: another try makes it likely.
         any(writer.step() for _ in range(4))
     return writer.program()
+
+
+def covering_programs(dtype: np.dtype) -> list[Program]:
+    """Programs that together take every step of the tables at least once."""
+    templates = [step for kind in dict.fromkeys(kinds_for(dtype)) for step in kind]
+    number = random.Random(0).randrange
+    found = []
+    for start in range(0, len(templates), MOST_STEPS):
+        writer = _Writer(number, dtype)
+        writer.inputs()
+        for template in templates[start : start + MOST_STEPS]:
+            assert any(writer.step(template) for _ in range(1000)), template
+        found.append(writer.program())
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import FLOAT_DTYPES, differs
 from hypothesis import HealthCheck, Phase, given, settings
-from random_graphs import LARGEST_SIZE, Program, allowed_error, programs
+from random_graphs import LARGEST_SIZE, Program, allowed_error, covering_programs, programs
 
 import graphc as gx
 from graphc import reference
@@ -25,7 +25,7 @@ from graphc.ir import Graph
 from graphc.types import is_float
 from graphc.verify import verify
 
-EXAMPLES = 75
+EXAMPLES = 60
 SLOW_EXAMPLES = 2000
 SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
 
@@ -121,6 +121,14 @@ def check_many(dtype, examples):
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 def test_random_graphs(dtype):
     check_many(dtype, EXAMPLES)
+
+
+COVERING = [program for dtype in FLOAT_DTYPES for program in covering_programs(dtype)]
+
+
+@pytest.mark.parametrize("k", range(len(COVERING)))
+def test_every_kind_of_step(k):
+    check(COVERING[k])
 
 
 @pytest.mark.slow

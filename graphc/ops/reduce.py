@@ -252,7 +252,7 @@ any_: Op = reduction(
 
 
 def _others(x: Array) -> Array:
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     ones = np.ones((rows.shape[0], 1), x.dtype)
     with np.errstate(all="ignore"):
         before = np.cumprod(np.hstack([ones, rows[:, :-1]]), axis=1, dtype=x.dtype)
