@@ -83,7 +83,8 @@ class Function:
         self._requirements: Sequence[Requirement] = requirements(graph.nodes())
         self._lock = threading.Lock()
         self._into: Any = None
-        self._namespace = load(self.name, plan.source.text, cached=plan.cached)
+        given = plan.source.given
+        self._namespace = load(self.name, plan.source.text, given, cached=plan.cached and not given)
         self.jitted: Any = self._namespace[plan.source.entry]
         self._compile(self.jitted, [_argument_type(t) for _, t in self._inputs])
         self._rebuild = _rebuilder(plan.template)

@@ -7,6 +7,7 @@ import linecache
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -53,14 +54,15 @@ def folder() -> Path:
     return wanted if os.access(wanted, os.W_OK) else _private_folder()
 
 
-def load(name: str, text: str, *, cached: bool) -> dict[str, Any]:
-    """Runs a generated module and returns its namespace.
+def load(name: str, text: str, given: Mapping[str, Any], *, cached: bool) -> dict[str, Any]:
+    """Runs a generated module, in which the values ``given`` are there already; returns its namespace.
 
     With ``cached`` it is written to a file first, once for every content; otherwise it stays in memory,
     where tracebacks and debuggers find it too.
     """
     stem = f"{name}_{content_hash(text)}"
     module = ModuleType(f"graphc_generated_{stem}")
+    vars(module).update(given)
     if cached:
         path = folder() / f"{stem}.py"
         _write_once(path, text)

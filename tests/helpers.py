@@ -11,11 +11,22 @@ from typing import Any
 import numpy as np
 
 import graphc as gx
-from graphc import reference
+from graphc import autodiff, reference
 from graphc.codegen.module import module_source
 from graphc.compile import run_pipeline
 from graphc.dsl import Tensor
-from graphc.ir import Domain, Graph, Node, Sample, ScalarCode, input_node
+from graphc.ir import (
+    Domain,
+    Graph,
+    Node,
+    Sample,
+    ScalarCode,
+    constant_node,
+    filled,
+    input_node,
+)
+from graphc.ops import elementwise as ew
+from graphc.ops import reduce
 from graphc.runtime import scalar
 from graphc.types import TensorType, is_float
 
@@ -24,7 +35,7 @@ TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
 HARD_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.1, 2.5, -3.0, np.inf, -np.inf, np.nan)
 
 
-# ---- arrays -----------------------------------------------------------------------------------------
+# Arrays.
 
 
 def domain_of(sample: Sample, k: int) -> Domain:
@@ -100,7 +111,7 @@ def smooth_arrays(
     return found
 
 
-# ---- functions of many outputs ----------------------------------------------------------------------
+# Functions of many outputs.
 
 
 def inputs_for(arrays: Sequence[np.ndarray], prefix: str = "x") -> list[Node]:
@@ -149,7 +160,7 @@ def run_plain(
     return list(found) if len(outputs) > 1 else [found]
 
 
-# ---- comparing --------------------------------------------------------------------------------------
+# Comparing.
 
 
 def ulp_distance(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -222,3 +233,51 @@ def numerical_gradient(
         first = [(4 * b - a) / 3 for a, b in itertools.pairwise(s)]
         result[index] = (16 * first[1] - first[0]) / 15
     return result
+
+
+# Gradients.
+
+
+def floats_among(nodes: Sequence[Node]) -> list[int]:
+    """The positions of the nodes of a float dtype."""
+    return [k for k, node in enumerate(nodes) if is_float(node.dtype)]
+
+
+def weights_like(node: Node, seed: int) -> Node:
+    """Fixed random weights of a node's type."""
+    values = np.random.default_rng(seed).uniform(0.5, 1.5, node.shape)
+    return constant_node(values.astype(node.dtype))
+
+
+def gradients(outputs: Sequence[Node], wrt: Sequence[Node], seed: int) -> list[Node]:
+    """The gradients of the weighted sum of all ``outputs``."""
+    total = None
+    for k, output in enumerate(outputs):
+        term = ew.multiply(output, weights_like(output, seed + k))
+        axes = tuple(range(len(term.shape)))
+        term = reduce.sum_(term, axes=axes) if axes else term
+        total = term if total is None else ew.add(total, term)
+    return autodiff.backward(total, wrt, filled(total, 1))
+
+
+def gradient_mismatch(
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    arrays: Sequence[np.ndarray],
+    rtol: float = 1e-6,
+) -> str:
+    """Empty if the gradient of a weighted sum of ``outputs`` is the numerical one for every input."""
+    wrt = [inputs[k] for k in floats_among(inputs)]
+    found = reference_values(gradients(outputs, wrt, 1), inputs, arrays)
+    weights = [weights_like(output, 1 + k).attrs["value"].array for k, output in enumerate(outputs)]
+
+    def projected(moved: Sequence[np.ndarray]) -> float:
+        values = reference_values(outputs, inputs, moved)
+        return sum(np.sum(v * w) for v, w in zip(values, weights, strict=True))
+
+    for k, gradient in zip(floats_among(inputs), found, strict=True):
+        numerical = numerical_gradient(projected, arrays, k)
+        problem = differs(gradient, numerical, scale=1.0, rtol=rtol)
+        if problem:
+            return f"argument {k} at {arrays}: {problem}"
+    return ""

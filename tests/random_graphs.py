@@ -243,7 +243,7 @@ def allowed_error(program: Program, graph: Graph, arrays: list[np.ndarray]) -> f
     return TOLERANCE[program.dtype] * max(1.0, largest(*values))
 
 
-# ---- drawing ----------------------------------------------------------------------------------------
+# Drawing.
 
 
 class _Writer:

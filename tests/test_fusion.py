@@ -118,3 +118,12 @@ def test_constants_of_every_dtype(dtype):
     found = f(np.ones(3, dtype))
     np.testing.assert_array_equal(found[0], values)
     assert [a.dtype for a in found] == [dtype, dtype]
+
+
+def test_large_constants_are_not_written_out():
+    x = gx.input("x", (200,))
+    table = np.random.default_rng(0).normal(size=(2000, 200))
+    f = gx.compile([x], gx.sum(gx.square(table @ x)), name="large")
+    assert len(f.dump("source")) < 4000
+    array = np.ones(200)
+    np.testing.assert_allclose(f(array), np.sum((table @ array) ** 2))

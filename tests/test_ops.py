@@ -13,15 +13,18 @@ from helpers import (
     HARD_FLOATS,
     compiled,
     differs,
+    floats_among,
+    gradient_mismatch,
+    gradients,
     inputs_for,
     largest,
-    numerical_gradient,
     reference_values,
     run_plain,
     same_bits,
     smooth_arrays,
     ulp_distance,
     value_arrays,
+    weights_like,
 )
 
 import graphc as gx
@@ -37,11 +40,10 @@ from graphc.ir import (
     Op,
     Sample,
     ScalarCode,
-    constant_node,
     filled,
 )
 from graphc.ops import elementwise as ew
-from graphc.ops import linalg, reduce, shape
+from graphc.ops import linalg, shape
 from graphc.types import ALL_DTYPES, is_float
 
 WITHOUT_SAMPLES = {"input", "constant", "size", "fused", "item"}
@@ -106,7 +108,7 @@ def test_every_op_has_samples():
         assert isinstance(REGISTRY[name].lowering, Leaf | FusedCode)
 
 
-# ---- values -----------------------------------------------------------------------------------------
+# Values.
 
 
 def arguments_and_outputs(cases):
@@ -141,8 +143,8 @@ def test_type_rule_agrees_with_reference(case):
     assert (node.dtype, node.shape) == (result.dtype, result.shape)
 
 
-@by_chunk(CASES)
-def test_generated_code_by_python_and_jitted(cases):
+def value_problems(cases):
+    """What differs from the reference when all cases are compiled together, a line each."""
     arrays, inputs, outputs = arguments_and_outputs(cases)
     flat_inputs, flat_arrays = list(chain(*inputs)), list(chain(*arrays))
     wanted = reference_values(outputs, flat_inputs, flat_arrays)
@@ -153,48 +155,16 @@ def test_generated_code_by_python_and_jitted(cases):
         for way, found in (("by Python", plain[k]), ("jitted", jitted[k])):
             problem = value_differs(case, arrays[k], found, wanted[k])
             problems += [f"{case} {way}: {problem}"] if problem else []
+    return problems
+
+
+@by_chunk(CASES)
+def test_generated_code_by_python_and_jitted(cases):
+    problems = value_problems(cases)
     assert not problems, "\n".join(problems)
 
 
-# ---- derivatives ------------------------------------------------------------------------------------
-
-
-def floats_among(nodes):
-    return [k for k, node in enumerate(nodes) if is_float(node.dtype)]
-
-
-def weights_like(node, seed):
-    values = np.random.default_rng(seed).uniform(0.5, 1.5, node.shape)
-    return constant_node(values.astype(node.dtype))
-
-
-def gradients(outputs, wrt, seed):
-    """The gradients of the weighted sum of all ``outputs``."""
-    total = None
-    for k, output in enumerate(outputs):
-        term = ew.multiply(output, weights_like(output, seed + k))
-        axes = tuple(range(len(term.shape)))
-        term = reduce.sum_(term, axes=axes) if axes else term
-        total = term if total is None else ew.add(total, term)
-    return autodiff.backward(total, wrt, filled(total, 1))
-
-
-def gradient_mismatch(outputs, inputs, arrays, rtol=1e-6):
-    """Empty if the gradient of a weighted sum of ``outputs`` is the numerical one for every input."""
-    wrt = [inputs[k] for k in floats_among(inputs)]
-    found = reference_values(gradients(outputs, wrt, 1), inputs, arrays)
-    weights = [weights_like(output, 1 + k).attrs["value"].array for k, output in enumerate(outputs)]
-
-    def projected(moved):
-        values = reference_values(outputs, inputs, moved)
-        return sum(np.sum(v * w) for v, w in zip(values, weights, strict=True))
-
-    for k, gradient in zip(floats_among(inputs), found, strict=True):
-        numerical = numerical_gradient(projected, arrays, k)
-        problem = differs(gradient, numerical, scale=1.0, rtol=rtol)
-        if problem:
-            return f"argument {k} at {arrays}: {problem}"
-    return ""
+# Derivatives.
 
 
 @by_name([case for case in DIFFERENTIABLE if case.dtype == np.float64])
@@ -276,7 +246,7 @@ def test_forbidden_derivative_raises():
             autodiff.backward(node, [x.node], filled(node, 1))
 
 
-# ---- facts ------------------------------------------------------------------------------------------
+# Facts.
 
 
 def hard_values(dtype):
@@ -340,7 +310,7 @@ def test_commutative_op_has_canonical_order(op, dtype):
     assert op(one, x).args == (x, one)
 
 
-# ---- where the gradient goes ------------------------------------------------------------------------
+# Where the gradient goes.
 
 
 def gradient_at(build, *arrays):
@@ -449,7 +419,7 @@ def test_gradient_of_a_norm_at_zero():
     np.testing.assert_allclose(gradient_at(norm, np.array([3.0, 4.0])), [0.6, 0.8])
 
 
-# ---- gathering --------------------------------------------------------------------------------------
+# Gathering.
 
 
 @pytest.mark.parametrize("index", [3, -4, 1000, -(2**62)])
@@ -489,7 +459,7 @@ def test_pick_gradient_lands_on_the_chosen():
     np.testing.assert_array_equal(found, [[0, 1], [1, 0], [0, 1]])
 
 
-# ---- nothing to compute on --------------------------------------------------------------------------
+# Nothing to compute on.
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)

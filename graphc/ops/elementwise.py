@@ -587,7 +587,9 @@ remainder: Op = elementwise(
 
 def _power_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     zero = filled(g, 0)
-    by_base = where(equal(y, zero), zero, y * power(x, y - 1))
+    # At a base of 0 a root has an infinite slope; 0 is what makes the gradient of a norm finite there.
+    root_of_zero = bitwise_and(equal(x, zero), bitwise_and(y > 0, y < 1))
+    by_base = where(bitwise_or(equal(y, zero), root_of_zero), zero, y * power(x, y - 1))
     # The limit of x**y * log(x) at x = 0 is 0 for y > 0; below 0 the derivative is not real: nan.
     by_exponent = where(equal(x, zero), zero, out * log(x))
     return chain(g, by_base), chain(g, by_exponent)

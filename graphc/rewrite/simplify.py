@@ -22,11 +22,13 @@ from graphc.ir import (
     ViewCode,
     broadcast,
     constant_node,
+    filled_type,
     transform,
     uniform_value,
 )
 from graphc.ops import elementwise as ew
-from graphc.ops.shape import permute_dims, reshape
+from graphc.ops.shape import expand_dims, permute_dims, reshape
+from graphc.types import TensorType
 
 Rule = Callable[[Node], "Node | None"]
 
@@ -97,13 +99,35 @@ def absorb(node: Node) -> Node | None:
 
 
 def merge_broadcasts(node: Node) -> Node | None:
-    """broadcast(broadcast(x)) -> broadcast(x)"""
+    """broadcast(broadcast(x)) -> broadcast(x), and of new leading axes -> broadcast(x)"""
     if node.op is not BROADCAST_TO:
         return None
     (inner,) = node.args
-    if inner.op is BROADCAST_TO:
+    leading = inner.op is expand_dims and inner.attrs["axes"] == tuple(
+        range(len(inner.attrs["axes"]))
+    )
+    if inner.op is BROADCAST_TO or leading:
         return broadcast(inner.args[0], node.shape)
     return inner if inner.shape == node.shape else None
+
+
+def compute_before_broadcast(node: Node) -> Node | None:
+    """f(broadcast(x), broadcast(y)) -> broadcast(f(x, y)) for an elementwise f"""
+    stretched = [arg for arg in node.args if uniform_value(arg) is None]
+    if not isinstance(node.op.lowering, ScalarCode) or not stretched:
+        return None
+    if any(arg.op is not BROADCAST_TO for arg in stretched):
+        return None
+    small = stretched[0].args[0].shape
+    if any(arg.args[0].shape != small for arg in stretched):
+        return None
+    inner = [
+        filled_type(TensorType(arg.dtype, small), known.item())
+        if (known := uniform_value(arg)) is not None
+        else arg.args[0]
+        for arg in node.args
+    ]
+    return broadcast(simplify_node(node.op(*inner, **node.attrs)), node.shape)
 
 
 def merge_permutations(node: Node) -> Node | None:
@@ -175,6 +199,7 @@ RULES: tuple[Rule, ...] = (
     drop_unit,
     absorb,
     merge_broadcasts,
+    compute_before_broadcast,
     merge_permutations,
     merge_reshapes,
     double_negation,
