@@ -366,7 +366,7 @@ class _Writer:
 
 
 def _is_int(value: Tensor) -> bool:
-    return isinstance(value.shape[-1], int) and value.shape[-1] > 0
+    return value.ndim > 0 and isinstance(value.shape[-1], int) and value.shape[-1] > 0
 
 
 def _broadcasts(value: Tensor, like: Tensor) -> bool:

@@ -31,6 +31,7 @@ SLOW_EXAMPLES = 2000
 SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
 
 quietly = settings(
+    phases=[Phase.generate, Phase.shrink],
     deadline=None,
     derandomize=True,
     database=None,
