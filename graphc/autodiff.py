@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.errors import GradientError, InvalidGraph, compose
-from graphc.ir import FORBIDDEN, NOTES, Node, filled, located, walk
+from graphc.facts import FORBIDDEN
+from graphc.ir import NOTES, Node, filled, located, walk
 from graphc.ops.elementwise import accumulate
 from graphc.types import is_float
 

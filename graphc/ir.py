@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -23,123 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from graphc.errors import GraphcError, GraphValueError, InvalidGraph, compose
+from graphc.facts import NONDIFFERENTIABLE, Leaf, Lowering, ReadCode, Sample, Vjp
 from graphc.types import DType, Requirement, Size, TensorType, Type, evaluate_size
 
 Array: TypeAlias = npt.NDArray[Any]
-
-
-# How an op becomes code.
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """Is there before any code runs: an input, a constant, a size."""
-
-
-@dataclass(frozen=True)
-class ScalarCode:
-    """One expression an element: ``{0}``, ``{1}`` are operands, ``{type}`` and ``{suffix}`` the dtype.
-
-    ``template`` may be a function of the node where attributes or the number of operands matter.
-    """
-
-    template: str | Callable[[Node], str]
-
-
-@dataclass(frozen=True)
-class ReadCode:
-    """An index map: the element at ``index`` is an expression over elements of the operands.
-
-    ``read(node, index, operand)`` returns the expression; ``operand(k, index)`` gives the k-th operand's
-    element at an index.
-    """
-
-    read: Callable[[Node, tuple[str, ...], Callable[[int, tuple[str, ...]], str]], str]
-
-
-@dataclass(frozen=True)
-class ReduceCode:
-    """A running total over axes: ``step`` is a function of total and element; ``initial`` by dtype."""
-
-    step: str
-    initial: Callable[[DType], bool | int | float]
-
-
-@dataclass(frozen=True)
-class KernelCode:
-    """Calls of runtime functions on whole arrays: ``emit(node, operands, result)`` gives the lines."""
-
-    emit: Callable[[Node, Sequence[str], str], list[str]]
-
-
-@dataclass(frozen=True)
-class ViewCode:
-    """The operand's contiguous memory under another shape."""
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A gate made of other ops: ``expand(*args, **attrs)`` builds the node that it stands for."""
-
-    expand: Callable[..., Node]
-
-
-@dataclass(frozen=True)
-class FusedCode:
-    """The body's own code."""
-
-
-Lowering: TypeAlias = (
-    "Leaf | ScalarCode | ReadCode | ReduceCode | KernelCode | ViewCode | Definition | FusedCode"
-)
-
-
-# What an op says about its derivative.
-
-
-class NonDifferentiable:
-    """The op is piecewise constant: its cotangent is zero, and nobody is warned."""
-
-
-@dataclass(frozen=True)
-class FORBIDDEN:
-    """Asking for this op's derivative is an error, for the reason given."""
-
-    reason: str
-
-
-NONDIFFERENTIABLE = NonDifferentiable()
-Vjp: TypeAlias = "Callable[..., tuple[Node | None, ...]] | NonDifferentiable | FORBIDDEN"
-
-
-# What an op says for its tests.
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where an argument of a sample lies: uniform in ``[low, high]``, and some points besides.
-
-    ``also`` are points at which only values are tested (nan, infinities, kinks); at ``smooth`` points
-    the gradient is tested as well.
-    """
-
-    low: float
-    high: float
-    also: tuple[float, ...] = ()
-    smooth: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One call of an op: a shape and a domain an argument, and the attributes.
-
-    An argument is of the tested dtype unless ``dtypes`` names another for it.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-    attrs: Mapping[str, Hashable] = field(default_factory=dict)
-    domains: tuple[Domain, ...] = (Domain(-2.0, 2.0),)
-    dtypes: tuple[DType | None, ...] = ()
 
 
 # Ops.

@@ -8,7 +8,7 @@ from graphc import dsl
 from graphc.dsl import Tensor, TensorLike, fail, lift
 from graphc.errors import GraphTypeError
 from graphc.ir import Node
-from graphc.ops import elementwise, nn, reduce, shape
+from graphc.ops import elementwise, index, nn, reduce, shape
 from graphc.types import int64, is_float
 
 
@@ -115,7 +115,7 @@ def _pick(op: str, x: Node, labels: Node) -> Node:
         raise fail(op, "labels are not integers", x, labels, error=GraphTypeError)
     if labels.shape != x.shape[:-1]:
         raise fail(op, "needs one label for each row of scores", x, labels)
-    return shape.pick(x, labels)
+    return index.pick(x, labels)
 
 
 def hinge_loss(scores: TensorLike, labels: TensorLike, margin: float = 1.0) -> Tensor:

@@ -15,16 +15,8 @@ from graphc import autodiff, reference
 from graphc.codegen.module import module_source
 from graphc.compile import run_pipeline
 from graphc.dsl import Tensor
-from graphc.ir import (
-    Domain,
-    Graph,
-    Node,
-    Sample,
-    ScalarCode,
-    constant_node,
-    filled,
-    input_node,
-)
+from graphc.facts import Domain, Sample, ScalarCode
+from graphc.ir import Graph, Node, constant_node, filled, input_node
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce
 from graphc.runtime import scalar

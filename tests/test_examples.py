@@ -1,6 +1,7 @@
 """Runs the examples as a user does, with nothing cached, and looks at what they print.
 
-The fused graphs that they print are compared with tests/golden/. After a change that is meant, write them anew:
+The fused graphs that they print are compared with tests/golden/. After a change that is meant, write them
+anew:
 
     GRAPHC_UPDATE_GOLDEN=1 python -m pytest tests/test_examples.py
 """

@@ -11,6 +11,7 @@ import pytest
 import graphc as gx
 from graphc import ir
 from graphc.errors import InvalidGraph
+from graphc.facts import NONDIFFERENTIABLE
 from graphc.ops import elementwise as ew
 from graphc.ops.reduce import sum_
 from graphc.types import TensorType, float64
@@ -97,7 +98,7 @@ def test_an_op_is_registered_once_and_needs_every_fact():
             dtypes=(float64,),
             reference=np.exp,
             code="",
-            vjp=ir.NONDIFFERENTIABLE,
+            vjp=NONDIFFERENTIABLE,
             samples=(),
         )
     with pytest.raises(TypeError, match="vjp"):

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("errors",),
     ("types",),
+    ("facts",),
     ("ir",),
     ("dump", "reference"),
     ("verify",),

@@ -19,7 +19,8 @@ from test_random_graphs import check
 import graphc as gx
 from graphc.compile import PIPELINE, Pass, run_pipeline
 from graphc.dsl import Tensor
-from graphc.ir import REGISTRY, Domain, Graph, transform, uniform_value
+from graphc.facts import Domain
+from graphc.ir import REGISTRY, Graph, transform, uniform_value
 from graphc.ops import elementwise as ew
 from graphc.rewrite.simplify import simplify
 from graphc.types import FLOATS

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.errors import InvalidGraph
-from graphc.ir import SIZE, Node, ReadCode, ScalarCode, uniform_value
+from graphc.facts import ReadCode, ScalarCode
+from graphc.ir import SIZE, Node, uniform_value
 from graphc.types import SHORT_NAMES, DType, Size, int32
 
 MODULES = ("np", "accumulate", "arrays", "blas", "kernels", "scalar", "vmath")

@@ -17,8 +17,9 @@ from graphc.codegen.expressions import (
     template_of,
 )
 from graphc.dump import Names, is_number
+from graphc.facts import ReduceCode
 from graphc.fuse.roles import Role, role, space
-from graphc.ir import BROADCAST_TO, Graph, Node, ReduceCode
+from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
 INDENT = "    "

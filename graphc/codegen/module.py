@@ -19,17 +19,9 @@ from graphc.codegen.expressions import (
 from graphc.codegen.gate import INDENT, GateSource, gate_source
 from graphc.dump import Names, is_number
 from graphc.errors import InvalidGraph
+from graphc.facts import KernelCode, ScalarCode
 from graphc.fuse.roles import Role, role
-from graphc.ir import (
-    CONSTANT,
-    Array,
-    Graph,
-    KernelCode,
-    Node,
-    ScalarCode,
-    requirements,
-    uniform_value,
-)
+from graphc.ir import CONSTANT, Array, Graph, Node, requirements, uniform_value
 from graphc.types import Requirement, Size
 
 LARGEST_WRITTEN = 10**6
@@ -289,7 +281,10 @@ def _imports(text: str) -> str:
 
 
 def _array_text(array: Array) -> str:
-    shape, dtype = _tuple(array.shape), f"np.{'bool_' if array.dtype.kind == 'b' else array.dtype.name}"
+    shape, dtype = (
+        _tuple(array.shape),
+        f"np.{'bool_' if array.dtype.kind == 'b' else array.dtype.name}",
+    )
     if array.size <= 64:
         values = ", ".join(literal(v, array.dtype) for v in array.ravel())
         return f"np.array([{values}], {dtype}).reshape({shape})"

@@ -8,6 +8,7 @@ from graphc import types
 from graphc.dsl.lifting import aligned, broadcast_shape, cast, common_dtype, lift, node_of
 from graphc.dsl.tensor import FUNCTIONS, Tensor, TensorLike, fail, public
 from graphc.ir import Op, broadcast
+from graphc.ops import discrete
 from graphc.ops import elementwise as ew
 from graphc.types import as_dtype, is_float
 
@@ -32,7 +33,7 @@ add = _function(ew.add)
 subtract = _function(ew.subtract)
 multiply = _function(ew.multiply)
 divide = _function(ew.divide, inexact=True)
-floor_divide = _function(ew.floor_divide)
+floor_divide = _function(discrete.floor_divide)
 remainder = _function(ew.remainder)
 negative = _function(ew.negative)
 square = _function(ew.square)
@@ -46,23 +47,23 @@ sin = _function(ew.sin, inexact=True)
 cos = _function(ew.cos, inexact=True)
 tanh = _function(ew.tanh, inexact=True)
 absolute = _function(ew.absolute, name="absolute")
-sign = _function(ew.sign)
-floor = _function(ew.floor)
-ceil = _function(ew.ceil)
+sign = _function(discrete.sign)
+floor = _function(discrete.floor)
+ceil = _function(discrete.ceil)
 maximum = _function(ew.maximum)
 minimum = _function(ew.minimum)
-less = _function(ew.less)
-less_equal = _function(ew.less_equal)
-greater = _function(ew.greater)
-greater_equal = _function(ew.greater_equal)
-equal = _function(ew.equal)
-not_equal = _function(ew.not_equal)
-bitwise_and = _function(ew.bitwise_and)
-bitwise_or = _function(ew.bitwise_or)
-bitwise_xor = _function(ew.bitwise_xor)
-invert = _function(ew.invert)
-left_shift = _function(ew.left_shift)
-right_shift = _function(ew.right_shift)
+less = _function(discrete.less)
+less_equal = _function(discrete.less_equal)
+greater = _function(discrete.greater)
+greater_equal = _function(discrete.greater_equal)
+equal = _function(discrete.equal)
+not_equal = _function(discrete.not_equal)
+bitwise_and = _function(discrete.bitwise_and)
+bitwise_or = _function(discrete.bitwise_or)
+bitwise_xor = _function(discrete.bitwise_xor)
+invert = _function(discrete.invert)
+left_shift = _function(discrete.left_shift)
+right_shift = _function(discrete.right_shift)
 
 
 @public
@@ -90,7 +91,7 @@ def round_(x: TensorLike, decimals: int = 0) -> Tensor:
     """``numpy.round``: to the nearest, halves to even; ``decimals`` as NumPy's."""
     node = lift(x, "round")
     if decimals == 0:
-        return Tensor(ew.round_(node))
+        return Tensor(discrete.round_(node))
     if not is_float(node.dtype):
         return (
             Tensor(node)
@@ -108,7 +109,7 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     """``numpy.where`` with three arguments: ``x`` where ``condition`` holds, else ``y``."""
     chosen = lift(condition, "where")
     if chosen.dtype != types.bool_:
-        chosen = ew.not_equal(chosen, 0)
+        chosen = discrete.not_equal(chosen, 0)
     dtype = common_dtype("where", (x, y))
     nodes = [chosen, node_of("where", x, dtype), node_of("where", y, dtype)]
     shape = broadcast_shape("where", nodes)
@@ -126,7 +127,7 @@ def clip(x: TensorLike, min: TensorLike = None, max: TensorLike = None) -> Tenso
 def as_bool(op: str, value: TensorLike) -> Tensor:
     """``value`` as booleans: numbers count as true when they are not 0."""
     node = lift(value, op)
-    return Tensor(node if node.dtype == types.bool_ else ew.not_equal(node, 0))
+    return Tensor(node if node.dtype == types.bool_ else discrete.not_equal(node, 0))
 
 
 @public

@@ -11,7 +11,8 @@ import numpy as np
 
 from graphc.errors import GraphIndexError, GraphTypeError, compose
 from graphc.ir import Node, caller_location
-from graphc.ops.shape import expand_dims, slice_, squeeze
+from graphc.ops.index import slice_
+from graphc.ops.shape import expand_dims, squeeze
 from graphc.types import Dimension, Requirement, Shape, Size
 
 Key: TypeAlias = "int | slice | EllipsisType | Size | None"

@@ -11,6 +11,7 @@ from graphc import types
 from graphc.dsl.lifting import as_dimension, as_shape, common_dtype, lift, node_of, normal_axes
 from graphc.dsl.tensor import FUNCTIONS, AxisLike, Tensor, TensorLike, fail, public
 from graphc.ir import Node, broadcast, filled_type
+from graphc.ops import index as index_ops
 from graphc.ops import linalg
 from graphc.ops import shape as shape_ops
 from graphc.types import Shape, Size
@@ -122,7 +123,7 @@ def concat(xs: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """The Array API's ``concat`` (``numpy.concatenate``) along an existing axis."""
     nodes = _joined("concat", xs)
     (where_,) = normal_axes("concat", nodes[0], axis)
-    return Tensor(shape_ops.concat(*nodes, axis=where_) if len(nodes) > 1 else nodes[0])
+    return Tensor(index_ops.concat(*nodes, axis=where_) if len(nodes) > 1 else nodes[0])
 
 
 @public
@@ -146,7 +147,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     if axis is None:
         node, axis = shape_ops.reshaped(node, (types.product(node.shape),)), 0
     (where_,) = normal_axes("take", node, axis)
-    return Tensor(shape_ops.take(node, index, axis=where_))
+    return Tensor(index_ops.take(node, index, axis=where_))
 
 
 @public

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from graphc.ir import (
-    KernelCode,
-    Leaf,
-    Node,
-    ReadCode,
-    ReduceCode,
-    ScalarCode,
-    ViewCode,
-    uniform_value,
-)
+from graphc.facts import KernelCode, Leaf, ReadCode, ReduceCode, ScalarCode, ViewCode
+from graphc.ir import Node, uniform_value
 from graphc.types import Shape
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.errors import InvalidGraph
-from graphc.ir import FORBIDDEN, FusedCode, Graph, Leaf, Op, Rejected
+from graphc.facts import FORBIDDEN, FusedCode, Leaf
+from graphc.ir import Graph, Op, Rejected
 from graphc.types import TensorType, TupleType, Type
 
 

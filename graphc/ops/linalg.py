@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.errors import GraphTypeError
-from graphc.ir import Array, Domain, KernelCode, Node, Op, Rejected, Sample
-from graphc.ops.elementwise import require_dtype
+from graphc.facts import Domain, KernelCode, Sample
+from graphc.ir import Array, Node, Op, Rejected
+from graphc.ops.families import require_dtype
 from graphc.ops.shape import permute_dims
 from graphc.types import NUMBERS, Shape, TensorType, product
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import Array, Definition, Domain, Node, Op, Rejected, Sample, ScalarCode, filled
-from graphc.ops.elementwise import exp, require_dtype, where
+from graphc.facts import Definition, Domain, Sample, ScalarCode
+from graphc.ir import Array, Node, Op, Rejected, filled
+from graphc.ops.elementwise import exp, where
+from graphc.ops.families import require_dtype
 from graphc.types import FLOATS, TensorType
 
 

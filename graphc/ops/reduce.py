@@ -8,31 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import (
+from graphc.facts import (
     FORBIDDEN,
     NONDIFFERENTIABLE,
-    Array,
     Definition,
     Domain,
     KernelCode,
-    Node,
-    Op,
     ReduceCode,
-    Rejected,
     Sample,
     Vjp,
-    broadcast,
-    filled,
-    size_node,
 )
-from graphc.ops.elementwise import (
-    chain,
-    equal,
-    exp,
-    log,
-    require_dtype,
-    where,
-)
+from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
+from graphc.ops.discrete import equal
+from graphc.ops.elementwise import chain, exp, log, where
+from graphc.ops.families import require_dtype
 from graphc.ops.shape import expand_dims, iota, permute_dims, reshape
 from graphc.types import (
     ALL_DTYPES,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.ir import Definition, Graph, Node, transform
+from graphc.facts import Definition
+from graphc.ir import Graph, Node, transform
 from graphc.ops import elementwise as ew
 from graphc.ops.linalg import matmul
 from graphc.ops.shape import permute_dims
@@ -11,7 +12,8 @@ from graphc.ops.shape import permute_dims
 def _expand_node(node: Node) -> Node:
     lowering = node.op.lowering
     if isinstance(lowering, Definition):
-        return lowering.expand(*node.args, **node.attrs)
+        expanded: Node = lowering.expand(*node.args, **node.attrs)
+        return expanded
     return node.args[0] if node.op in (ew.stop_gradient, ew.copy) else node
 
 

@@ -11,15 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from graphc.facts import Leaf, ReadCode, ScalarCode, ViewCode
 from graphc.ir import (
     BROADCAST_TO,
     CONSTANT,
     Graph,
-    Leaf,
     Node,
-    ReadCode,
-    ScalarCode,
-    ViewCode,
     broadcast,
     constant_node,
     filled_type,
