@@ -127,3 +127,32 @@ def test_large_constants_are_not_written_out():
     assert len(f.dump("source")) < 4000
     array = np.ones(200)
     np.testing.assert_allclose(f(array), np.sum((table @ array) ** 2))
+
+
+def test_long_chains_and_doublings_of_index_maps():
+    x = gx.input("x", ("N",))
+    y = x
+    for _ in range(300):
+        y = y[::-1][1:]
+    z = x[:2]
+    for _ in range(8):
+        z = gx.concat([z, z + 0 if z.shape[0] == 2 else z])
+    f = gx.compile([x], [y * 1.5, z * 2], cache=False)
+    array = np.arange(305.0)
+    expected = array
+    for _ in range(300):
+        expected = expected[::-1][1:]
+    found = f(array)
+    np.testing.assert_array_equal(found[0], expected * 1.5)
+    np.testing.assert_array_equal(found[1], np.tile(array[:2], 256) * 2)
+
+
+def test_many_scalars_stacked():
+    x = gx.input("x", ("N",))
+    parts = gx.stack([x[k] * k for k in range(40)])
+    f = gx.compile([x], [parts, gx.grad(gx.sum(parts**2), x)], cache=False)
+    array = np.arange(50.0)
+    weights = np.arange(50.0) * (np.arange(50) < 40)
+    found, slope = f(array)
+    np.testing.assert_array_equal(found, (array * weights)[:40])
+    np.testing.assert_array_equal(slope, 2 * array * weights**2)

@@ -71,7 +71,8 @@ class _Gate:
         self.flat = _can_be_flat(self.computed, set(body.inputs), whole)
         self.space: Shape = (product(whole),) if self.flat else whole
         self.sizes = tuple(sorted(_sizes_of(self.nodes, self.space)))
-        taken = {*self.sizes, *(names[n] for n in (*self.computed, *body.inputs))}
+        named = [n for n in (*self.nodes, *body.inputs) if not is_number(n)]
+        taken = {*self.sizes, *(names[n] for n in named)}
         self.index: Index = tuple(_fresh(taken, "ijklmn"[d % 6]) for d in range(len(self.space)))
         self.taken = taken
         self.uses = Counter(arg for node in self.computed for arg in node.args)

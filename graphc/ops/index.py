@@ -131,7 +131,14 @@ def _read_embed(node: Node, index: Index, operand: Operand) -> str:
         offset = f"{distance} // {step}"
         condition = f"{distance} % {step} == 0 and 0 <= {offset} < {count}"
     value = operand(0, (*index[:axis], offset, *index[axis + 1 :]))
-    return f"({value} if {condition} else {zero_of(node.dtype)})"
+    return _choice(condition, value, zero_of(node.dtype))
+
+
+def _choice(condition: str, value: str, other: str) -> str:
+    """``value`` where ``condition`` holds; an element of an array is read only where it does."""
+    if "[" in value or "[" in other:
+        return f"({value} if {condition} else {other})"
+    return f"scalar.select({condition}, {value}, {other})"
 
 
 def _factor(size: Dimension) -> str:
@@ -193,15 +200,21 @@ def _infer_concat(*types: TensorType, axis: int) -> TensorType:
 
 def _read_concat(node: Node, index: Index, operand: Operand) -> str:
     axis = node.attrs["axis"]
-    code: list[str] = []
-    end: Dimension = 0
-    for k, arg in enumerate(node.args):
-        here = index[axis] if end == 0 else f"{index[axis]} - ({end})"
-        value = operand(k, (*index[:axis], here, *index[axis + 1 :]))
-        end = end + arg.shape[axis]
-        code.append(f"{value} if {index[axis]} < {end} else " if k < len(node.args) - 1 else value)
-    # Numba and Python both read a chain of conditional expressions from the left.
-    return f"({''.join(code)})"
+    starts: list[Dimension] = [0]
+    for arg in node.args:
+        starts.append(starts[-1] + arg.shape[axis])
+
+    def between(first: int, last: int) -> str:
+        """The element where it is one of the operands from ``first`` to before ``last``, by halving."""
+        if last - first == 1:
+            start = starts[first]
+            here = index[axis] if start == 0 else f"{index[axis]} - ({start})"
+            return operand(first, (*index[:axis], here, *index[axis + 1 :]))
+        middle = (first + last) // 2
+        condition = f"{index[axis]} < {starts[middle]}"
+        return _choice(condition, between(first, middle), between(middle, last))
+
+    return between(0, len(node.args))
 
 
 def _concat_vjp(g: Node, out: Node, *args: Node, axis: int) -> tuple[Node, ...]:
