@@ -7,7 +7,7 @@ from graphc.ir import CONSTANT, INPUT, NOTES, Graph, Node, located, transform, u
 from graphc.ops.elementwise import copy
 
 LONGEST_READ = 64
-"""The most index maps that one element's expression is made of."""
+"""The most index maps for one operand in the expression of an element."""
 
 
 def _is_array(node: Node) -> bool:
@@ -32,7 +32,7 @@ class _ShortReads:
         if role(node) is not Role.READ:
             return node
         total = 1 + sum(self.reads.get(arg, 0) for arg in node.args)
-        if total > LONGEST_READ and any(arg in self.reads for arg in node.args):
+        if total > LONGEST_READ * len(node.args) and any(arg in self.reads for arg in node.args):
             args = (copy(arg) if arg in self.reads else arg for arg in node.args)
             node, total = node.op(*args, **node.attrs), 1
         self.reads[node] = total
