@@ -79,13 +79,15 @@ class _Module:
         self.outputs = {self._value(node) for node in graph.outputs}
         # The buffer of a 0-d result needs a name beside that of its value.
         self.buffers = [
-            self.names[node] if node.shape else self.names.unique(f"{self.names[node]}_out")
-            for node in graph.outputs
+            self.names[node] if node.shape else self._number_buffer(node) for node in graph.outputs
         ]
         self.done: set[Node] = set(graph.inputs)
 
     def _bodies(self) -> list[Graph]:
         return [node.attrs["body"] for node in self.nodes if "body" in node.attrs]
+
+    def _number_buffer(self, node: Node) -> str:
+        return self.names.unique("number_out" if is_number(node) else f"{self.names[node]}_out")
 
     def _size_names(self) -> set[str]:
         found: set[str] = set()
@@ -189,7 +191,7 @@ class _Module:
                 self._statement(node)
         for node, buffer in zip(self.graph.outputs, self.buffers, strict=True):
             if node.shape == ():
-                self.lines.append(f"{buffer}[()] = {self.names[node]}")
+                self.lines.append(f"{buffer}[()] = {element(node, (), self._known)}")
         functions = [["@jit", *gate.lines] for gate in self.gates]
         functions += [self._entry_lines(), self._into_lines()]
         text = "\n\n\n".join("\n".join(lines) for lines in functions)

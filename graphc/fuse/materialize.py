@@ -41,17 +41,21 @@ class _ShortReads:
 
 def _is_fresh(node: Node) -> bool:
     """Whether computing ``node`` fills a buffer that can be the caller's."""
-    return role(node) in (Role.LOOP, Role.REDUCE, Role.KERNEL, Role.SCALAR)
+    return role(node) in (Role.LOOP, Role.REDUCE, Role.KERNEL)
 
 
 def materialize(graph: Graph) -> Graph:
     """Puts a copy where a kernel, a view, a long read or a result needs an array and there is none.
 
     A result must not be an input, a constant, a view, or another result: the caller gets fresh arrays.
+    A 0-d result is a number until it is put into an array of its own, so it needs no copy.
     """
     graph = transform(transform(graph, _ShortReads()), _with_array_operands)
     outputs: list[Node] = []
     for output in graph.outputs:
+        if output.shape == ():
+            outputs.append(output)
+            continue
         with located(output.location):
             fresh = output if _is_fresh(output) else copy(output)
             while fresh in outputs:
