@@ -22,7 +22,7 @@ All polynomials are minimax approximations, computed with the Remez exchange alg
 arithmetic so as to minimise the error relative to the function they are part of, and then rounded.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
@@ -86,7 +86,8 @@ def _add_any(a: _Float, b: _Float) -> tuple[_Float, _Float]:
 @_inline
 def _power_f32(n: float32) -> float32:
     """2**n for a whole number n from -126 to 127."""
-    return int32(float32(n + _BIASED_F32).view(int32) << 23).view(float32)
+    bits: Any = float32(n + _BIASED_F32).view(int32)
+    return int32(bits << 23).view(float32)
 
 
 @_inline
@@ -285,7 +286,8 @@ def softplus_f32(x: float32) -> float32:
 @_inline
 def _power_f64(n: float64) -> float64:
     """As _power_f32."""
-    return int64(float64(n + _BIASED_F64).view(int64) << 52).view(float64)
+    bits: Any = float64(n + _BIASED_F64).view(int64)
+    return int64(bits << 52).view(float64)
 
 
 @_inline
