@@ -33,7 +33,7 @@ from graphc.compile import run_pipeline
 from graphc.facts import FORBIDDEN, FusedCode, Leaf, NonDifferentiable, Sample, ScalarCode
 from graphc.ir import REGISTRY, Graph, Op, filled
 from graphc.ops import elementwise as ew
-from graphc.ops import index, linalg
+from graphc.ops import linalg
 from graphc.types import ALL_DTYPES, is_float
 
 WITHOUT_SAMPLES = {"input", "constant", "size", "fused", "item"}
@@ -419,8 +419,8 @@ def test_index_out_of_range_raises(name, index):
     s = gx.input("s", (), gx.int64)
     built = {
         "take": gx.take(x, y, axis=1),
-        "pick": gx.Tensor(index.pick(x.node, y.node)),
-        "scatter_add": gx.Tensor(index.scatter_add(y.node, x[:, 0].node, axis=0, size=3)),
+        "pick": gx.Tensor(index_ops.pick(x.node, y.node)),
+        "scatter_add": gx.Tensor(index_ops.scatter_add(y.node, x[:, 0].node, axis=0, size=3)),
         "take_scalar": gx.take(x, s, axis=1),
     }[name]
     values = {x: np.ones((2, 3)), y: np.array([0, index]), s: np.array(index)}
@@ -444,7 +444,9 @@ def test_repeated_index_accumulates(axis):
 
 def test_pick_gradient_lands_on_the_chosen():
     found = gradient_at(
-        lambda t, i: gx.Tensor(index.pick(t.node, i.node)), np.ones((3, 2)), np.array([1, 0, -1])
+        lambda t, i: gx.Tensor(index_ops.pick(t.node, i.node)),
+        np.ones((3, 2)),
+        np.array([1, 0, -1]),
     )
     np.testing.assert_array_equal(found, [[0, 1], [1, 0], [0, 1]])
 
