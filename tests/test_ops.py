@@ -33,6 +33,7 @@ from graphc.compile import run_pipeline
 from graphc.facts import FORBIDDEN, FusedCode, Leaf, NonDifferentiable, Sample, ScalarCode
 from graphc.ir import REGISTRY, Graph, Op, filled
 from graphc.ops import elementwise as ew
+from graphc.ops import index as index_ops
 from graphc.ops import linalg
 from graphc.types import ALL_DTYPES, is_float
 
