@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import FLOAT_DTYPES, differs
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from random_graphs import LARGEST_SIZE, Program, allowed_error, covering_programs, programs
 
 import graphc as gx
@@ -29,6 +29,8 @@ from graphc.verify import verify
 # Of each float type.
 EXAMPLES = 75
 SLOW_EXAMPLES = 1000
+# Small tests keep several workers busy to the end.
+PORTIONS = 5
 SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
 
 quietly = settings(
@@ -113,15 +115,16 @@ def check(program: Program, pipeline: Sequence[Pass] = PIPELINE) -> None:
         [Tensor(node) for node in declared.outputs],
         cache=False,
     )
-    for seed, sizes in enumerate(SIZES):
+    for number, sizes in enumerate(SIZES):
         tensors = [Tensor(node) for node in declared.inputs]
-        arrays = program.arrays(tensors, sizes, seed)
+        arrays = program.arrays(tensors, sizes, number)
         problem = problem_at(program, stages, function, arrays)
         assert not problem, problem
 
 
-def check_many(dtype, examples):
-    @settings(quietly, max_examples=examples)
+def check_many(dtype, examples, number):
+    @seed(number)
+    @settings(quietly, derandomize=False, max_examples=examples)
     @given(programs(dtype))
     def run_one(program):
         check(program)
@@ -129,9 +132,10 @@ def check_many(dtype, examples):
     run_one()
 
 
+@pytest.mark.parametrize("number", range(PORTIONS))
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
-def test_random_graphs(dtype):
-    check_many(dtype, EXAMPLES)
+def test_random_graphs(dtype, number):
+    check_many(dtype, EXAMPLES // PORTIONS, number)
 
 
 COVERING = [program for dtype in FLOAT_DTYPES for program in covering_programs(dtype)]
@@ -145,7 +149,7 @@ def test_every_kind_of_step(k):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 def test_many_random_graphs(dtype):
-    check_many(dtype, SLOW_EXAMPLES)
+    check_many(dtype, SLOW_EXAMPLES, PORTIONS)
 
 
 # The program that a failure prints.
