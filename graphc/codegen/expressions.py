@@ -26,7 +26,6 @@ RESERVED = frozenset(
         *keyword.kwlist,
         *MODULES,
         "jit",
-        "inlined_jit",
         "cached_jit",
         "njit",
         "options",

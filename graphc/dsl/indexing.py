@@ -13,7 +13,7 @@ from graphc.errors import GraphIndexError, GraphTypeError, compose
 from graphc.ir import Node, caller_location
 from graphc.ops.index import slice_
 from graphc.ops.shape import expand_dims, squeeze
-from graphc.types import Dimension, Requirement, Shape, Size
+from graphc.types import Dimension, Requirement, Size
 
 Key: TypeAlias = "int | slice | EllipsisType | Size | None"
 
@@ -142,12 +142,3 @@ def _symbolic_slice(item: slice, whole: Dimension, step: int) -> _AxisSlice:
         return _AxisSlice(start, (stop - start + (step - 1)) // step, step)
     start, stop = bound(item.start, whole - 1), bound(item.stop, -1)
     return _AxisSlice(start, (start - stop + (-step - 1)) // -step, step)
-
-
-def static_shape(shape: Shape) -> tuple[int, ...] | None:
-    """The shape if it has no named size, else None."""
-    return (
-        tuple(s for s in shape if isinstance(s, int))
-        if all(isinstance(s, int) for s in shape)
-        else None
-    )
