@@ -31,6 +31,7 @@ EXAMPLES = 75
 SLOW_EXAMPLES = 1000
 # Small tests keep several workers busy to the end.
 PORTIONS = 5
+SLOW_PORTIONS = 25
 SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
 
 quietly = settings(
@@ -147,9 +148,10 @@ def test_every_kind_of_step(k):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", range(SLOW_PORTIONS))
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
-def test_many_random_graphs(dtype):
-    check_many(dtype, SLOW_EXAMPLES, PORTIONS)
+def test_many_random_graphs(dtype, number):
+    check_many(dtype, SLOW_EXAMPLES // SLOW_PORTIONS, PORTIONS + number)
 
 
 # The program that a failure prints.
