@@ -19,7 +19,7 @@ from helpers import (
 )
 from mpmath import mp, mpf
 from oracle import exact_values, ulps
-from test_ops import CASES, DIFFERENTIABLE, by_name
+from test_ops import CASES, by_name
 
 import graphc as gx
 from graphc import autodiff, nn
@@ -28,8 +28,9 @@ from graphc.ir import REGISTRY, Graph, filled
 from graphc.ops import elementwise as ew
 from graphc.types import ALL_DTYPES, is_float
 
-WITHOUT_ORACLE = {"fused", "item"}
 LEAVES = {"input", "constant", "size"}
+WITHOUT_ORACLE = {"fused", "item"}
+COVERED = [case for case in CASES if case.op.name not in WITHOUT_ORACLE]
 # NumPy's own error in an elementary function.
 REFERENCE_ULPS = 4
 
@@ -48,14 +49,14 @@ def relative_error(found, wanted):
     """The largest error of an array of numbers, relative to numbers that are known."""
     with mpmath.workprec(4000):
         pairs = zip(np.ravel(found), np.ravel(np.asarray(wanted, object)), strict=True)
-        return max(float(abs(mp.convert(a) / mp.convert(b) - 1)) for a, b in pairs)
+        return np.max([float(abs(mp.convert(a) / mp.convert(b) - 1)) for a, b in pairs])
 
 
 # Every op.
 
 
-def test_ops_without_samples_are_leaves_or_listed():
-    assert {name for name, op in REGISTRY.items() if not op.samples} == LEAVES | WITHOUT_ORACLE
+def test_ops_without_an_oracle_are_listed():
+    assert set(REGISTRY) - {case.op.name for case in COVERED} == LEAVES | WITHOUT_ORACLE
 
 
 def mismatch(op, arrays, found, wanted):
@@ -70,7 +71,7 @@ def mismatch(op, arrays, found, wanted):
     return differs(found.astype(wanted.dtype), wanted, scale=largest(*arrays), rtol=rtol)
 
 
-@by_name(CASES)
+@by_name(COVERED)
 def test_true_values_are_those_of_the_reference(case):
     arrays = value_arrays(case.op, case.sample, case.dtype)
     inputs = inputs_for(arrays)
@@ -84,7 +85,7 @@ def test_true_values_are_those_of_the_reference(case):
 @pytest.mark.parametrize("order", [1, 2])
 def test_true_gradients_are_those_of_the_reference(order):
     problems = []
-    for case in (case for case in DIFFERENTIABLE if case.dtype == np.float64):
+    for case in (case for case in COVERED if case.is_differentiable and case.dtype == np.float64):
         arrays = smooth_arrays(case.op, case.sample, case.dtype)[-1]
         inputs = inputs_for(arrays)
         outputs = [case.op(*inputs, **case.sample.attrs)]
@@ -117,7 +118,9 @@ def test_error_functions_against_scipy(name):
     wanted = at_half if name == "log_erfc" else getattr(scipy.special, name)(x)
     with mpmath.workprec(1000), np.errstate(all="ignore"):
         found = np.frompyfunc(oracle._real(oracle.FUNCTIONS[name]), 1, 1)(oracle.numbers(x))
-    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=1e-13, atol=1e-15)
+    # SciPy's logarithm is of half the function, and cancels near 0.
+    atol = 1e-15 if name == "log_erfc" else 0
+    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=1e-13, atol=atol)
 
 
 EDGES = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, np.inf, -np.inf, np.nan, 1e300, -1e-300])
