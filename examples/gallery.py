@@ -225,15 +225,7 @@ def three_layer(x, y, W1, b1, W2, b2, W3, b3):
 # Blocks of larger networks.
 
 
-@program(
-    "x gamma beta W1 W2",
-    x=("N", 5),
-    y=("N", 5),
-    gamma=(5,),
-    beta=(5,),
-    W1=(5, 4),
-    W2=(4, 5),
-)
+@program("x gamma beta W1 W2", x=("N", 5), y=("N", 5), gamma=(5,), beta=(5,), W1=(5, 4), W2=(4, 5))
 def layer_norm_gelu(x, y, gamma, beta, W1, W2):
     """Layer norm, GELU and two products, with a skip connection"""
     mean = x.mean(axis=-1, keepdims=True)
@@ -286,13 +278,7 @@ def rms_norm_gated(x, y, scale, W, V, U):
 
 
 @program(
-    "Wm Ws V b",
-    x=Input(("N", 5), below(2)),
-    noise=("N", 2),
-    Wm=(5, 2),
-    Ws=(5, 2),
-    V=(2, 5),
-    b=(5,),
+    "Wm Ws V b", x=Input(("N", 5), below(2)), noise=("N", 2), Wm=(5, 2), Ws=(5, 2), V=(2, 5), b=(5,)
 )
 def vae_loss(x, noise, Wm, Ws, V, b):
     """A variational autoencoder of bits: minus the evidence bound"""
@@ -336,14 +322,7 @@ def student_t(x, mu, sigma, nu):
     return gx.sum(-(nu + 1) / 2 * gx.log(1 + z**2 / nu) - gx.log(sigma))
 
 
-@program(
-    "w b r",
-    x=("N", 5),
-    k=Input(("N",), counts),
-    w=(5,),
-    b=(),
-    r=Input((), between(0.5, 4.0)),
-)
+@program("w b r", x=("N", 5), k=Input(("N",), counts), w=(5,), b=(), r=Input((), between(0.5, 4.0)))
 def negative_binomial(x, k, w, b, r):
     """Negative binomial regression without the gamma functions"""
     logits = x @ w + b
@@ -352,12 +331,7 @@ def negative_binomial(x, k, w, b, r):
 
 
 @program(
-    "m P h r",
-    y=(2,),
-    m=(4,),
-    P=Input((4, 4), covariance),
-    h=(4,),
-    r=Input((), between(0.2, 1.0)),
+    "m P h r", y=(2,), m=(4,), P=Input((4, 4), covariance), h=(4,), r=Input((), between(0.2, 1.0))
 )
 def kalman_filter(y, m, P, h, r):
     """Kalman updates by two scalar observations: minus their log-likelihood"""
