@@ -1,6 +1,6 @@
 """graphc: a JIT compiler for static computational graphs. The public names, nothing else."""
 
-from graphc import nn
+from graphc import nn, special
 from graphc.check import check_grad
 from graphc.compile import compile, dump, evaluate
 from graphc.derivatives import grad

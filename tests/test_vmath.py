@@ -1,28 +1,17 @@
 """The vectorisable elementary functions: accuracy, special values, and packed machine code."""
 
 import re
-import warnings
 
-import llvmlite.binding
 import mpmath
 import numba
 import numpy as np
 import pytest
+from vector_functions import HAS_FMA, PACKED, TYPES, apply, jitted_loop, run, ulp_errors
 
 from graphc.runtime import vmath
 
 NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus")
-TYPES = {"f32": np.float32, "f64": np.float64}
 CASES = [pytest.param(name, kind, id=f"{name}_{kind}") for name in NAMES for kind in TYPES]
-
-FEATURES = llvmlite.binding.get_host_cpu_features()
-HAS_FMA = bool(FEATURES.get("avx2") and FEATURES.get("fma"))
-
-# A fused multiply-add on registers of 256 or 512 bits.
-PACKED = {
-    "f32": re.compile(r"\bvfn?m(add|sub)\d+ps\b.*[yz]mm"),
-    "f64": re.compile(r"\bvfn?m(add|sub)\d+pd\b.*[yz]mm"),
-}
 
 # How far from zero a function still has something to compute, per type.
 REACH = {"f32": 105.0, "f64": 750.0}
@@ -86,57 +75,15 @@ def sample(name, kind, count=1000):
     return x[np.isfinite(x) & (x != 0) & (x > lowest)]
 
 
-def ulp_errors(name, x, got):
-    """The distance of each result from the exact one, in the spacing of floats at the exact one."""
-    info = np.finfo(x.dtype)
-    beyond = mpmath.mpf(2) ** int(info.maxexp)
-    errors = np.empty(x.size)
-    with mpmath.workprec(160):
-        for i in range(x.size):
-            exact = EXACT[name](mpmath.mpf(float(x[i])))
-            # An infinity stands for the float that would come after the largest.
-            if abs(exact) > beyond:
-                exact = mpmath.sign(exact) * beyond
-            result = float(got[i])
-            result = beyond * int(np.sign(result)) if np.isinf(result) else mpmath.mpf(result)
-            exponent = max(mpmath.frexp(exact)[1] - 1, int(info.minexp))
-            errors[i] = float(mpmath.ldexp(abs(result - exact), int(info.nmant) - exponent))
-    return errors
-
-
 def worst(name, x, got):
-    errors = ulp_errors(name, x, got)
+    errors = ulp_errors(EXACT[name], x, got)
     assert not np.isnan(errors).any()
     return errors.max()
 
 
-def jitted_loop(name, kind):
-    function = getattr(vmath, f"{name}_{kind}")
-
-    @numba.njit(error_model="numpy", fastmath={"contract"})
-    def loop(x, out):
-        for i in range(x.size):
-            out[i] = function(x[i])
-
-    return loop
-
-
 @pytest.fixture(scope="module")
 def loops():
-    return {(name, kind): jitted_loop(name, kind) for name in NAMES for kind in TYPES}
-
-
-def apply(function, x):
-    """Results of calls one by one, where a warning is an error."""
-    with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
-        warnings.simplefilter("error")
-        return [function(value) for value in x]
-
-
-def run(loop, x):
-    out = np.empty_like(x)
-    loop(x, out)
-    return out
+    return {(n, kind): jitted_loop(getattr(vmath, f"{n}_{kind}")) for n in NAMES for kind in TYPES}
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -228,7 +175,7 @@ def test_the_check_of_accuracy_measures_known_errors():
     one = np.ones(1, np.float32)
     e = np.float32(np.e)
     below, above = (
-        ulp_errors("exp", one, np.array([v])) for v in (e, np.nextafter(e, np.float32(9)))
+        ulp_errors(mpmath.exp, one, np.array([v])) for v in (e, np.nextafter(e, np.float32(9)))
     )
     assert below[0] < 0.5
     assert 0.5 < above[0] < 1.5

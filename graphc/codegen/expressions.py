@@ -19,7 +19,7 @@ from graphc.facts import ReadCode, ScalarCode
 from graphc.ir import SIZE, Node, uniform_value
 from graphc.types import SHORT_NAMES, DType, Size, int32
 
-MODULES = ("np", "accumulate", "arrays", "blas", "kernels", "scalar", "vmath")
+MODULES = ("np", "accumulate", "arrays", "blas", "kernels", "scalar", "vmath", "vmath_special")
 RESERVED = frozenset(
     {
         *dir(builtins),

@@ -1,0 +1,63 @@
+"""What tests of the vectorisable functions share: the measure of accuracy, loops, and calls."""
+
+import re
+import warnings
+
+import llvmlite.binding
+import mpmath
+import numba
+import numpy as np
+
+TYPES = {"f32": np.float32, "f64": np.float64}
+
+FEATURES = llvmlite.binding.get_host_cpu_features()
+HAS_FMA = bool(FEATURES.get("avx2") and FEATURES.get("fma"))
+
+# A fused multiply-add on registers of 256 or 512 bits.
+PACKED = {
+    "f32": re.compile(r"\bvfn?m(add|sub)\d+ps\b.*[yz]mm"),
+    "f64": re.compile(r"\bvfn?m(add|sub)\d+pd\b.*[yz]mm"),
+}
+
+
+def ulp_errors(exact_function, x, got, bits=160):
+    """The distance of each result from the exact one, in the spacing of floats at the exact one."""
+    info = np.finfo(x.dtype)
+    beyond = mpmath.mpf(2) ** int(info.maxexp)
+    errors = np.empty(x.size)
+    with mpmath.workprec(bits):
+        for i in range(x.size):
+            exact = exact_function(mpmath.mpf(float(x[i])))
+            # An infinity stands for the float that would come after the largest.
+            if abs(exact) > beyond:
+                exact = mpmath.sign(exact) * beyond
+            result = float(got[i])
+            result = beyond * int(np.sign(result)) if np.isinf(result) else mpmath.mpf(result)
+            exponent = max(mpmath.frexp(exact)[1] - 1, int(info.minexp))
+            errors[i] = float(mpmath.ldexp(abs(result - exact), int(info.nmant) - exponent))
+    return errors
+
+
+def jitted_loop(function):
+    """A loop over arrays that LLVM may vectorise."""
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    return loop
+
+
+def run(loop, x):
+    """The results of such a loop."""
+    out = np.empty_like(x)
+    loop(x, out)
+    return out
+
+
+def apply(function, x):
+    """Results of calls one by one, where a warning is an error."""
+    with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
+        warnings.simplefilter("error")
+        return [function(value) for value in x]
