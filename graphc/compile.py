@@ -11,16 +11,17 @@ from graphc import reference, structure
 from graphc.arguments import as_array
 from graphc.codegen.expressions import MODULES
 from graphc.codegen.module import module_source
-from graphc.dsl import Tensor, fail, lift, require_identifier
+from graphc.dsl import Tensor, fail, lift, name_after, require_identifier
 from graphc.dump import dump as graph_text
+from graphc.dump import one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
-from graphc.function import Function, Plan
+from graphc.function import Function, Plan, Rewrite
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
-from graphc.ir import CONSTANT, INPUT, NOTES, SIZE, Graph, Node, walk
-from graphc.rewrite.gates import gates
-from graphc.rewrite.lower import expand, transposes_to_flags
-from graphc.rewrite.simplify import simplify
+from graphc.ir import INPUT, Graph, Node, walk
+from graphc.rewrite.engine import Firing
+from graphc.rewrite.lower import expand, settle
+from graphc.rewrite.tables import Rewrites, RuleSet, choose
 from graphc.types import Size
 
 
@@ -32,24 +33,26 @@ class Pass:
     stage: str = ""
 
 
-PIPELINE = (
-    Pass(simplify),
-    Pass(gates, stage="gates"),
-    Pass(expand),
-    Pass(simplify),
-    Pass(transposes_to_flags),
-    Pass(materialize),
-    Pass(fuse, stage="fused"),
-)
+def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
+    """From the declared graph to gates that are loop nests and kernels."""
+    return (
+        Pass(settle),
+        Pass(rules.rewrite),
+        Pass(rules.join, stage="gates"),
+        Pass(expand),
+        Pass(rules.simplify),
+        Pass(materialize),
+        Pass(fuse, stage="fused"),
+    )
 
 
 def run_pipeline(
-    graph: Graph, passes: Sequence[Pass] = PIPELINE, inspect: Callable[[Graph], object] = id
+    graph: Graph, passes: Sequence[Pass] | None = None, inspect: Callable[[Graph], object] = id
 ) -> dict[str, Graph]:
     """The graph at every named stage; ``inspect`` sees the graph after each pass."""
     stages = {"declared": graph}
     inspect(graph)
-    for step in passes:
+    for step in pipeline(choose()) if passes is None else passes:
         graph = step.run(graph)
         inspect(graph)
         if step.stage:
@@ -58,7 +61,12 @@ def run_pipeline(
 
 
 def compile(
-    inputs: Sequence[Tensor], outputs: Any, *, name: str = "f", cache: bool = True
+    inputs: Sequence[Tensor],
+    outputs: Any,
+    *,
+    name: str = "f",
+    rewrites: Rewrites = True,
+    cache: bool = True,
 ) -> Function:
     """Compiles a graph to a `Function` of ``inputs``, for every value of the named sizes at once.
 
@@ -66,8 +74,14 @@ def compile(
     structure. ``name`` names the function in dumps and generated code. With ``cache`` the generated module
     and its machine code are kept on disk, and the next process that compiles the same graph loads them.
 
+    ``rewrites`` chooses the rules of the optimiser: True for all that are exact or bring a value closer to
+    the true one, False for none, or a mapping that switches groups (``simplify``, ``stabilize``, ``gates``),
+    labels (``reassociates``, ``assumes_finite``), single rules, and rules of your own (`graphc.rule`) on or
+    off: ``{"gates": False, "reassociates": True}``.
+
     Raises `GraphTypeError` for inputs that are not inputs, `GraphValueError` for inputs that are missing
-    or share a name, for a name that is not an identifier, and for a size that no input binds.
+    or share a name, for a name that is not an identifier, for a size that no input binds, and for the name
+    of a rewrite that does not exist.
 
     >>> import graphc as gx
     >>> x, y, z = gx.input("x"), gx.input("y"), gx.input("z")
@@ -75,11 +89,23 @@ def compile(
     >>> f(-2.0, 5.0, -4.0)
     array(-12.)
     """
-    _hint_names(sys._getframe(1).f_locals)
+    name_after(sys._getframe(1).f_locals)
     graph = declared_graph(inputs, outputs, name)
-    stages = run_pipeline(graph)
+    rules = choose(rewrites)
+    stages = run_pipeline(graph, pipeline(rules))
     source = module_source(stages["fused"], cache=cache)
-    return Function(Plan(stages, source, outputs, cache))
+    return Function(Plan(stages, source, outputs, cache, tuple(map(fired, rules.log))))
+
+
+def fired(firing: Firing) -> Rewrite:
+    """What the user reads about one rewriting."""
+    return Rewrite(
+        rule=firing.rule.name,
+        label=firing.rule.label.name,
+        location=str(firing.location or ""),
+        before=one_line(firing.before),
+        after=one_line(firing.after),
+    )
 
 
 def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:
@@ -130,15 +156,6 @@ def _check_sizes(graph: Graph) -> None:
                 raise GraphValueError(compose(graph.name, problem))
 
 
-def _hint_names(variables: Mapping[str, object]) -> None:
-    """The user's variable names become the names of the nodes that they hold."""
-    for name, value in variables.items():
-        if not isinstance(value, Tensor) or value.node.op in (INPUT, CONSTANT, SIZE):
-            continue
-        if name.isidentifier() and not name.startswith("_"):
-            NOTES.names.setdefault(value.node, name)
-
-
 def _reachable_inputs(outputs: Sequence[Node]) -> tuple[Node, ...]:
     found = [node for node in walk(outputs) if node.op is INPUT]
     return tuple(sorted(found, key=lambda node: node.serial))
@@ -152,7 +169,7 @@ def dump(outputs: Any, name: str = "f") -> str:
     >>> print(gx.dump(gx.sin(x)).splitlines()[0])
     graph f(%x: f64[]) {
     """
-    _hint_names(sys._getframe(1).f_locals)
+    name_after(sys._getframe(1).f_locals)
     results = tuple(lift(output, "dump") for output in structure.flatten(outputs))
     return graph_text(Graph(name, _reachable_inputs(results), results))
 

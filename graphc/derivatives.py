@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import overload
 
 from graphc import dsl
 from graphc.autodiff import backward
-from graphc.dsl import Tensor, TensorLike, fail, lift
+from graphc.dsl import Tensor, TensorLike, fail, lift, name_after
 from graphc.errors import GradientError, GraphTypeError
-from graphc.ir import NOTES, Node, broadcast, filled
-from graphc.rewrite.gates import recognise_gates
+from graphc.ir import INPUT, NOTES, Graph, Node, broadcast, filled, make_node, substitute, walk
+from graphc.ops.elementwise import held
+from graphc.rewrite.tables import Rewrites, RuleSet, choose
 from graphc.types import is_float
 
 
 @overload
-def grad(output: Tensor, wrt: Tensor, seed: TensorLike | None = None) -> Tensor: ...
+def grad(
+    output: Tensor, wrt: Tensor, seed: TensorLike | None = None, *, rewrites: Rewrites = True
+) -> Tensor: ...
 @overload
-def grad(output: Tensor, wrt: Sequence[Tensor], seed: TensorLike | None = None) -> list[Tensor]: ...
+def grad(
+    output: Tensor,
+    wrt: Sequence[Tensor],
+    seed: TensorLike | None = None,
+    *,
+    rewrites: Rewrites = True,
+) -> list[Tensor]: ...
 
 
 def grad(
-    output: Tensor, wrt: Tensor | Sequence[Tensor], seed: TensorLike | None = None
+    output: Tensor,
+    wrt: Tensor | Sequence[Tensor],
+    seed: TensorLike | None = None,
+    *,
+    rewrites: Rewrites = True,
 ) -> Tensor | list[Tensor]:
     """The gradient of ``output`` with respect to ``wrt``: tensors of the types of ``wrt``.
 
@@ -29,6 +43,9 @@ def grad(
     cotangent of ``output``; without it ``output`` must be a scalar, and the seed is 1. The result is a
     graph like any other: it can be differentiated again, compiled and dumped. What ``output`` does not
     depend on gets zeros.
+
+    ``output`` is rewritten into stable gates before it is differentiated; ``rewrites`` chooses the rules, as
+    for `graphc.compile`.
 
     Raises `GradientError` for a non-scalar without a seed and for an output or ``wrt`` that is not of a
     float dtype, and `GraphValueError` for a seed of another shape.
@@ -40,15 +57,38 @@ def grad(
     array([2., 4., 6.])
     """
     targets = [wrt] if isinstance(wrt, Tensor) else list(wrt)
+    name_after(sys._getframe(1).f_locals)
     top = _checked(output, targets)
     start = _seed(top, seed)
     inner = [target.node for target in targets]
-    new = recognise_gates([top], inner)
-    places = [new.get(node, node) for node in inner]
-    results = [Tensor(node) for node in backward(new[top], places, start)]
+    rewritten, places = _in_gates(top, inner, choose(rewrites))
+    found = backward(rewritten, places, start)
+    released = substitute(found, _release)
+    results = [Tensor(released[node]) for node in found]
     for node, result in zip(inner, results, strict=True):
         NOTES.cotangent_of.setdefault(result.node, node)
     return results[0] if isinstance(wrt, Tensor) else results
+
+
+def _in_gates(output: Node, wrt: Sequence[Node], rules: RuleSet) -> tuple[Node, list[Node]]:
+    """``output`` in normal form, and what the nodes ``wrt`` are in it: values that no rule looks through.
+
+    Someone who asks for the gradient of ``exp(-x)`` inside a sigmoid wants that node to exist.
+    """
+    kept = {node for node in wrt if node.op is not INPUT}
+    new: dict[Node, Node] = {}
+    for node in walk([output, *kept]):
+        args = tuple(new[arg] for arg in node.args)
+        rebuilt = node if args == node.args else make_node(node.op, args, node.attrs)
+        new[node] = held(rebuilt) if node in kept else rebuilt
+        NOTES.carry(node, rebuilt)
+    graph = Graph("gradient", (), (new[output], *(new.get(node, node) for node in wrt)))
+    normal = rules.rewrite(graph).outputs
+    return normal[0], list(normal[1:])
+
+
+def _release(node: Node) -> Node:
+    return node.args[0] if node.op is held else node
 
 
 def _checked(output: Tensor, targets: Sequence[Tensor]) -> Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,57 @@ def _yielded(body: Graph, names: Names) -> str:
     return "yield " + ", ".join(_operand(output, names) for output in body.outputs)
 
 
+INFIX = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "power": "**",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "matmul": "@",
+}
+"""Ops that are shown between their operands on one line."""
+
+
+def one_line(node: Node, depth: int = 5, inside: bool = False) -> str:
+    """A node as a person writes it, without types and spread axes; what lies deeper than ``depth`` is ``_``.
+
+    >>> import graphc as gx
+    >>> x = gx.input("x", ("N",))
+    >>> one_line((1 / (1 + gx.exp(-x))).node)
+    '1.0 / (exp(-x) + 1.0)'
+    """
+    node = _without_spread(node)
+    if is_inline(node):
+        return _operand(node, {})
+    if node in NOTES.names and (depth < 5 or not node.args):
+        return NOTES.names[node]
+    if depth == 0:
+        return "_"
+    args = [one_line(arg, depth - 1, node.op.name in INFIX) for arg in node.args]
+    if node.op.name in INFIX and len(args) == 2:
+        text = f"{args[0]} {INFIX[node.op.name]} {args[1]}"
+        return f"({text})" if inside else text
+    if node.op.name == "negative":
+        return "-" + one_line(node.args[0], depth - 1, True)
+    if node.op.name == "item":
+        return f"{one_line(node.args[0], depth)}[{node.attrs['index']}]"
+    return f"{node.attrs['name'] if 'body' in node.attrs else node.op.name}({', '.join(args)})"
+
+
+def _without_spread(node: Node) -> Node:
+    while node.op.name in ("broadcast_to", "expand_dims"):
+        node = node.args[0]
+    return node
+
+
 def is_number(node: Node) -> bool:
     """Whether ``node`` is a size, or a constant whose elements are all one number."""
     return node.op is SIZE or uniform_value(node) is not None
@@ -177,7 +228,7 @@ def _slice_text(node: Node) -> str:
     return f"[{', '.join(parts)}]".replace(" ", "")
 
 
-def _operand(node: Node, names: Names) -> str:
+def _operand(node: Node, names: Names | Mapping[Node, str]) -> str:
     value = uniform_value(node)
     if value is not None:
         return scalar_text(value)

@@ -39,6 +39,20 @@ def _result_type(type_: TensorType) -> Any:
 
 
 @dataclass(frozen=True)
+class Rewrite:
+    """One rewriting that took place: rule, label, line of the user's program, both sides."""
+
+    rule: str
+    label: str
+    location: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.rule} ({self.label}): {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a `Function` is made from: the graph at its stages, the source, the structure of results."""
 
@@ -46,6 +60,7 @@ class Plan:
     source: ModuleSource
     template: Any
     cached: bool
+    rewrites: tuple[Rewrite, ...] = ()
 
     @property
     def declared(self) -> Graph:
@@ -167,6 +182,18 @@ class Function:
         return self._into
 
     # Looking.
+
+    @property
+    def rewrites(self) -> tuple[Rewrite, ...]:
+        """What the optimiser did, in order: each has a rule, label, location, before and after.
+
+        >>> import graphc as gx
+        >>> x = gx.input("x")
+        >>> f = gx.compile([x], gx.log(1 + gx.exp(x)), cache=False)
+        >>> f.rewrites[0].rule, f.rewrites[0].before, f.rewrites[0].after
+        ('softplus_of_sum', 'log(exp(x) + 1.0)', 'softplus(x)')
+        """
+        return self._plan.rewrites
 
     def dump(self, stage: str = "fused", format: str = "text") -> str:
         """The graph at a stage: ``declared``, ``gates`` (recognised), ``fused``, or the ``source`` that runs.

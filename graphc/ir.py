@@ -12,6 +12,7 @@ import itertools
 import os
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -63,15 +64,19 @@ class Op:
             raise InvalidGraph(compose(f"op {self.name}", "is registered twice"))
         REGISTRY[self.name] = self
 
-    def __call__(self, *args: Node | bool | int | float, **attrs: Hashable) -> Node:
+    def __call__(self, *args: Any, **attrs: Hashable) -> Node:
         """The node of this op; Python numbers take the type of the first node among ``args``."""
         nodes = tuple(arg for arg in args if isinstance(arg, Node))
-        if len(nodes) != len(args):
-            like = nodes[0]
-            return make_node(
-                self, tuple(a if isinstance(a, Node) else filled(like, a) for a in args), attrs
-            )
-        return make_node(self, nodes, attrs)
+        if len(nodes) == len(args):
+            return make_node(self, nodes, attrs)
+        for arg in args:
+            if isinstance(arg, Symbol):
+                symbol: Node = arg.applied(self, args, attrs)
+                return symbol
+        like = nodes[0]
+        return make_node(
+            self, tuple(a if isinstance(a, Node) else filled(like, a) for a in args), attrs
+        )
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -142,20 +147,78 @@ class Attrs(dict[str, Any]):
         return hash(tuple(sorted(self.items(), key=lambda item: item[0])))
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
-class Node:
-    """One operation applied to nodes; equal nodes are the same object.
+class Operators:
+    """Python's operators as ops, strict: both operands have one type, and a number takes that type.
 
-    The operators are strict: both operands have one type, and a Python number takes the node's type.
-    They are what derivative and rewrite rules are written in; users get broadcasting and promotion
-    from `graphc.dsl.Tensor`.
+    They are what derivative and rewrite rules are written in; users get broadcasting and promotion from
+    `graphc.dsl.Tensor`.
     """
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> Node:
+        return REGISTRY["add"](self, other)
+
+    def __radd__(self, other: Any) -> Node:
+        return REGISTRY["add"](other, self)
+
+    def __sub__(self, other: Any) -> Node:
+        return REGISTRY["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return REGISTRY["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        return REGISTRY["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Node:
+        return REGISTRY["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Node:
+        return REGISTRY["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return REGISTRY["divide"](other, self)
+
+    def __pow__(self, other: Any) -> Node:
+        return REGISTRY["power"](self, other)
+
+    def __neg__(self) -> Node:
+        return REGISTRY["negative"](self)
+
+    def __lt__(self, other: Any) -> Node:
+        return REGISTRY["less"](self, other)
+
+    def __le__(self, other: Any) -> Node:
+        return REGISTRY["less_equal"](self, other)
+
+    def __gt__(self, other: Any) -> Node:
+        return REGISTRY["greater"](self, other)
+
+    def __ge__(self, other: Any) -> Node:
+        return REGISTRY["greater_equal"](self, other)
+
+
+class Symbol(Operators):
+    """Stands for nodes not known yet: an op called with a symbol gives a symbol."""
+
+    __slots__ = ()
+
+    def applied(self, op: Op, args: tuple[Any, ...], attrs: Mapping[str, Hashable]) -> Any:
+        """What ``op(*args, **attrs)`` is when one of ``args`` is a symbol."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Node(Operators):
+    """One operation applied to nodes; equal nodes are the same object."""
 
     op: Op
     args: tuple[Node, ...]
     attrs: Attrs
     type: Type
     serial: int
+    order: tuple[int, ...]
     location: Location | None
 
     @property
@@ -174,45 +237,6 @@ class Node:
     def shape(self) -> tuple[int | Size, ...]:
         """The shape of a node with one result."""
         return self.tensor_type.shape
-
-    def __add__(self, other: Node | float) -> Node:
-        return REGISTRY["add"](self, other)
-
-    def __radd__(self, other: float) -> Node:
-        return REGISTRY["add"](filled(self, other), self)
-
-    def __sub__(self, other: Node | float) -> Node:
-        return REGISTRY["subtract"](self, other)
-
-    def __rsub__(self, other: float) -> Node:
-        return REGISTRY["subtract"](filled(self, other), self)
-
-    def __mul__(self, other: Node | float) -> Node:
-        return REGISTRY["multiply"](self, other)
-
-    def __rmul__(self, other: float) -> Node:
-        return REGISTRY["multiply"](filled(self, other), self)
-
-    def __truediv__(self, other: Node | float) -> Node:
-        return REGISTRY["divide"](self, other)
-
-    def __rtruediv__(self, other: float) -> Node:
-        return REGISTRY["divide"](filled(self, other), self)
-
-    def __neg__(self) -> Node:
-        return REGISTRY["negative"](self)
-
-    def __lt__(self, other: Node | float) -> Node:
-        return REGISTRY["less"](self, other)
-
-    def __le__(self, other: Node | float) -> Node:
-        return REGISTRY["less_equal"](self, other)
-
-    def __gt__(self, other: Node | float) -> Node:
-        return REGISTRY["greater"](self, other)
-
-    def __ge__(self, other: Node | float) -> Node:
-        return REGISTRY["greater_equal"](self, other)
 
     def __repr__(self) -> str:
         return f"<{self.op.name} {self.type}>"
@@ -252,7 +276,7 @@ def make_node(op: Op, args: tuple[Node, ...], attrs: Mapping[str, Hashable]) -> 
     Raises a `GraphcError` whose message names op, arguments, types and the user's line.
     """
     if op.commutative:
-        args = tuple(sorted(args, key=_canonical_rank))
+        args = tuple(sorted(args, key=_canonical_order))
     frozen = Attrs(attrs)
     key = (op, args, frozen)
     known = _interned.get(key)
@@ -262,7 +286,9 @@ def make_node(op: Op, args: tuple[Node, ...], attrs: Mapping[str, Hashable]) -> 
     with _lock:
         known = _interned.get(key)
         if known is None:
-            known = Node(op, args, frozen, type_, next(_serials), caller_location())
+            serial = next(_serials)
+            order = _order(op, args, frozen, serial)
+            known = Node(op, args, frozen, type_, serial, order, caller_location())
             _interned[key] = known
     return known
 
@@ -284,13 +310,28 @@ def _infer(op: Op, args: tuple[Node, ...], attrs: Attrs) -> Type:
         ) from None
 
 
-def _canonical_rank(node: Node) -> tuple[int, int]:
-    # A constant that another graph made first is older than this graph's inputs, and must not be first here.
-    origin = node
-    while origin.op.cost == 0 and len(origin.args) == 1:
-        origin = origin.args[0]
-    is_fixed = not origin.args and origin.op is not INPUT
-    return (is_fixed + (uniform_value(node) is not None), node.serial)
+_NEVER = sys.maxsize
+
+
+def _order(op: Op, args: tuple[Node, ...], attrs: Attrs, serial: int) -> tuple[int, ...]:
+    """The oldest input below a node, its height, and a digest of its structure.
+
+    It does not depend on what else was made before, or in which order, so that the same program gives the
+    same graph again. What depends on no input comes last.
+    """
+    if op is INPUT:
+        return (serial, 0, zlib.crc32(attrs["name"].encode()))
+    known = [arg.order for arg in args]
+    shown = f"{op.name}{known}" if args else f"{op.name}{list(attrs.values())}"
+    return (
+        min((order[0] for order in known), default=_NEVER),
+        max((order[1] for order in known), default=0) + 1,
+        zlib.crc32(shown.encode()),
+    )
+
+
+def _canonical_order(node: Node) -> tuple[int, ...]:
+    return (uniform_value(node) is not None, *node.order, node.serial)
 
 
 # Leaves.
@@ -434,6 +475,12 @@ def uniform_value(node: Node) -> np.generic | None:
         scalar: np.generic = node.attrs["value"].array[()]
         return scalar
     return None
+
+
+def uniform_number(node: Node) -> float | None:
+    """`uniform_value` as a Python float."""
+    value = uniform_value(node)
+    return None if value is None else float(value.item())
 
 
 # Graphs.

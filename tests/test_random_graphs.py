@@ -20,9 +20,10 @@ from random_graphs import LARGEST_SIZE, Program, allowed_error, covering_program
 import graphc as gx
 from graphc import reference
 from graphc.codegen.module import module_source
-from graphc.compile import PIPELINE, Pass, run_pipeline
+from graphc.compile import Pass, pipeline, run_pipeline
 from graphc.dsl import Tensor
 from graphc.ir import Graph
+from graphc.rewrite.tables import choose
 from graphc.types import is_float
 from graphc.verify import verify
 
@@ -45,12 +46,17 @@ quietly = settings(
 )
 
 
-def passes(program: Program, pipeline: Sequence[Pass] = PIPELINE) -> list[Graph]:
+def all_passes() -> tuple[Pass, ...]:
+    """The pipeline with the rules that are on by default."""
+    return pipeline(choose())
+
+
+def passes(program: Program, steps: Sequence[Pass]) -> list[Graph]:
     """The graph as declared and after every pass, each verified."""
     inputs, results = program.build()
     graph = Graph("f", tuple(t.node for t in inputs), tuple(t.node for t in results))
     found: list[Graph] = []
-    run_pipeline(graph, pipeline, inspect=lambda g: found.append(verify(g)))
+    run_pipeline(graph, steps, inspect=lambda g: found.append(verify(g)))
     return found
 
 
@@ -106,11 +112,13 @@ def problem_at(program, stages, function, arrays):
     return "\n".join([*wrong, program.standalone(arrays, atol)]) if wrong else ""
 
 
-def check(program: Program, pipeline: Sequence[Pass] = PIPELINE) -> None:
-    """Raises AssertionError with a program that repeats the failure."""
-    stages = passes(program, pipeline)
+def check(program: Program, before: Sequence[Pass] = ()) -> None:
+    """Raises AssertionError with a program that repeats the failure; ``before`` run first."""
+    stages = passes(program, (*before, *all_passes()))
     declared = stages[0]
-    assert source_of(stages[-1]) == source_of(passes(program, pipeline)[-1]), program.text
+    assert source_of(stages[-1]) == source_of(passes(program, (*before, *all_passes()))[-1]), (
+        program.text
+    )
     function = gx.compile(
         [Tensor(node) for node in declared.inputs],
         [Tensor(node) for node in declared.outputs],

@@ -9,10 +9,10 @@ import pytest
 
 import graphc as gx
 from graphc import reference
-from graphc.compile import PIPELINE, declared_graph, run_pipeline
+from graphc.compile import declared_graph, pipeline, run_pipeline
 from graphc.dump import dump
 from graphc.ir import BROADCAST_TO, CONSTANT, INPUT, walk
-from graphc.rewrite.simplify import simplify
+from graphc.rewrite.tables import choose
 from graphc.verify import verify
 
 HARD = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, -5e-324, 1e308, 1.5, -2.25])
@@ -21,7 +21,7 @@ HARD = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, -5e-324, 1e308, 1.5
 def simplified(build, shape=("N",), dtype=gx.float64):
     x = gx.input("x", shape, dtype)
     graph = declared_graph([x], [build(x)], "f")
-    return graph, verify(simplify(graph))
+    return graph, verify(choose({"stabler": False}).rewrite(graph))
 
 
 def ops(graph):
@@ -47,7 +47,7 @@ RULES = [
     (lambda x: gx.where(x > 0, x, x), []),
     (lambda x: gx.broadcast_to(gx.broadcast_to(x, (2, x.shape[0])), (3, 2, x.shape[0])), []),
     (lambda x: x.reshape(1, -1).reshape(-1), []),
-    (lambda x: x.reshape(1, -1).T.T.reshape(1, 1, -1), ["reshape"]),
+    (lambda x: x.reshape(1, -1).T.T.reshape(1, 1, -1), ["expand_dims"]),
     (lambda x: gx.expand_dims(gx.constant(2.0), 0) * x, ["multiply"]),
     (lambda x: x * gx.sin(gx.broadcast_to(x[0] * 2, x.shape)), ["slice", "squeeze", *BEFORE]),
     # These would be wrong for some value, or are not this optimiser's business.
@@ -111,7 +111,7 @@ def test_passes_leave_valid_graphs_and_values_alone():
             np.testing.assert_allclose(one, other, rtol=1e-12)
 
     run_pipeline(graph, inspect=inspect)
-    assert len(seen) == len(PIPELINE) + 1
+    assert len(seen) == len(pipeline(choose())) + 1
 
 
 def test_dead_code_is_gone():

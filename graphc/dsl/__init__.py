@@ -94,7 +94,7 @@ from graphc.dsl.shapes import (
     transpose,
     zeros_like,
 )
-from graphc.dsl.tensor import AxisLike, Tensor, TensorLike, fail
+from graphc.dsl.tensor import AxisLike, Tensor, TensorLike, fail, name_after
 
 __all__ = [
     "AxisLike",
@@ -152,6 +152,7 @@ __all__ = [
     "min_",
     "minimum",
     "multiply",
+    "name_after",
     "negative",
     "normal_axes",
     "not_equal",

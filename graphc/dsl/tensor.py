@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.dsl.indexing import basic_index
 from graphc.errors import GraphcError, GraphTypeError, GraphValueError, compose
-from graphc.ir import NOTES, Node, caller_location
+from graphc.ir import CONSTANT, INPUT, NOTES, SIZE, Node, caller_location
 from graphc.types import Dimension, DType, Shape, Size, product
 
 TensorLike: TypeAlias = "Tensor | Size | Any"
@@ -351,3 +351,12 @@ class Tensor:
     def round(self, decimals: int = 0) -> Tensor:
         """See `graphc.round`."""
         return FUNCTIONS["round"](self, decimals)
+
+
+def name_after(variables: Mapping[str, object]) -> None:
+    """The user's variable names become the names of the nodes that they hold."""
+    for name, value in variables.items():
+        if not isinstance(value, Tensor) or value.node.op in (INPUT, CONSTANT, SIZE):
+            continue
+        if name.isidentifier() and not name.startswith("_"):
+            NOTES.names.setdefault(value.node, name)

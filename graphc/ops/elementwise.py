@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import GraphTypeError
-from graphc.facts import NONDIFFERENTIABLE, Domain, Sample, ScalarCode
+from graphc.facts import NONDIFFERENTIABLE, Domain, Leaf, Sample, ScalarCode
 from graphc.ir import Node, Op, Rejected, filled
 from graphc.ops.discrete import bitwise_and, bitwise_or, equal, floor_divide, is_nan, sign
 from graphc.ops.families import (
@@ -223,10 +223,20 @@ tanh: Op = elementwise(
     dtypes=FLOATS,
     reference=np.tanh,
     code="vmath.tanh_{suffix}({0})",
-    vjp=lambda g, out, x: (g * (1 + out) * (1 - out),),
+    vjp=lambda g, out, x: (g * tanh_slope(out),),
     samples=(_any,),
     cost=12,
 )
+tanh_slope: Op = elementwise(
+    "tanh_slope",
+    dtypes=FLOATS,
+    reference=silent(lambda y: (1 + y) * (1 - y)),
+    code="({type}(1) + {0}) * ({type}(1) - {0})",
+    vjp=lambda g, out, y: (g * (-2 * y),),
+    samples=(Domain(-1, 1, also=SPECIAL),),
+    cost=2,
+)
+"""1 - y * y, the slope of y = tanh(x) by its value: no rule trades it for more exponentials."""
 
 
 def _sigmoid(x: Any) -> Any:
@@ -240,10 +250,20 @@ sigmoid: Op = elementwise(
     dtypes=FLOATS,
     reference=silent(_sigmoid),
     code="vmath.sigmoid_{suffix}({0})",
-    vjp=lambda g, out, x: (g * out * (1 - out),),
+    vjp=lambda g, out, x: (g * sigmoid_slope(out),),
     samples=(Domain(-3, 3, also=(*SPECIAL, 1000.0, -1000.0), smooth=(0.0,)),),
     cost=12,
 )
+sigmoid_slope: Op = elementwise(
+    "sigmoid_slope",
+    dtypes=FLOATS,
+    reference=silent(lambda y: y * (1 - y)),
+    code="{0} * ({type}(1) - {0})",
+    vjp=lambda g, out, y: (g * (1 - 2 * y),),
+    samples=(Domain(0, 1, also=SPECIAL),),
+    cost=2,
+)
+"""y * (1 - y), the slope of y = sigmoid(x) by its value: no rule trades it for another exponential."""
 softplus: Op = elementwise(
     "softplus",
     dtypes=FLOATS,
@@ -312,7 +332,7 @@ relu: Op = elementwise(
     dtypes=NUMBERS,
     reference=lambda x: np.maximum(x, x.dtype.type(0)),
     code="scalar.select({0} <= {type}(0), {type}(0), {0})",
-    vjp=lambda g, out, x: (where(x > 0, g, filled(g, 0)),),
+    vjp=lambda g, out, x: (where(x <= 0, filled(g, 0), g),),
     samples=(Domain(-3, 3, also=SPECIAL),),
 )
 
@@ -399,3 +419,15 @@ stop_gradient: Op = elementwise(
     samples=(_any,),
     cost=0,
 )
+
+held: Op = Op(
+    "held",
+    infer=lambda x: x,
+    reference=lambda x: x,
+    lowering=Leaf(),
+    vjp=lambda g, out, x: (g,),
+    samples=(),
+    dtypes=ALL_DTYPES,
+    cost=0,
+)
+"""A value whose gradient is asked for: no rule looks through it while the gradient is derived."""

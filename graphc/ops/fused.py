@@ -37,6 +37,17 @@ fused: Op = Op(
 )
 """Nodes that become one loop nest: ``body`` computes all results of the gate ``name``."""
 
+composite: Op = Op(
+    "composite",
+    infer=_infer_fused,
+    reference=_evaluated_through_its_body,
+    lowering=FusedCode(),
+    vjp=_derivative,
+    samples=(),
+    dtypes=(),
+)
+"""A gate with several results that a reader knows by ``name``, before it becomes loops."""
+
 item: Op = Op(
     "item",
     infer=_infer_item,

@@ -345,12 +345,13 @@ def _infer_pick(x: TensorType, index: TensorType) -> TensorType:
 def _pick_vjp(g: Node, out: Node, x: Node, index: Node) -> tuple[Node, None]:
     last = len(x.shape) - 1
     position = iota(shape=x.shape, axis=last, dtype=int64)
-    chosen = broadcast(expand_dims(_wrapped(index, x.shape[-1]), axes=(last,)), x.shape)
+    chosen = broadcast(expand_dims(wrapped(index, x.shape[-1]), axes=(last,)), x.shape)
     arriving = broadcast(expand_dims(g, axes=(last,)), x.shape)
     return where(equal(position, chosen), arriving, filled(arriving, 0)), None
 
 
-def _wrapped(index: Node, size: Dimension) -> Node:
+def wrapped(index: Node, size: Dimension) -> Node:
+    """Positions counted from the end as positions from the start, in int64."""
     wide = index if index.dtype == int64 else cast(index, dtype=int64)
     return where(wide < 0, wide + broadcast(size_node(size, int64), wide.shape), wide)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from graphc.facts import Definition, Domain, Sample, ScalarCode
 from graphc.ir import Array, Node, Op, Rejected, filled
-from graphc.ops.elementwise import exp, where
-from graphc.ops.families import require_dtype
+from graphc.ops.elementwise import exp, relu, sigmoid, square, where
+from graphc.ops.families import require_dtype, silent
+from graphc.ops.special import erfc
 from graphc.types import FLOATS, TensorType
 
 
@@ -62,3 +65,90 @@ elu: Op = Op(
     dtypes=FLOATS,
     cost=12,
 )
+
+
+def _silu_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
+    return (g * (sigmoid(x) + out * sigmoid(-x)),)
+
+
+silu: Op = Op(
+    "silu",
+    infer=_infer_activation,
+    reference=silent(lambda x: x * sigmoid.reference(x)),
+    lowering=Definition(lambda x: x * sigmoid(x)),
+    vjp=_silu_vjp,
+    samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -100.0, 100.0)),)),),
+    dtypes=FLOATS,
+)
+"""x * sigmoid(x) (Elfwing et al., 2018)."""
+
+
+_ROOT_HALF = math.sqrt(0.5)
+
+
+def _gelu_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
+    density = exp(-0.5 * square(x)) * (1 / math.sqrt(2 * math.pi))
+    return (g * (0.5 * erfc(-_ROOT_HALF * x) + x * density),)
+
+
+gelu: Op = Op(
+    "gelu",
+    infer=_infer_activation,
+    reference=silent(
+        lambda x: x * (x.dtype.type(0.5) * special.erfc(x * x.dtype.type(-_ROOT_HALF)))
+    ),
+    lowering=Definition(lambda x: x * (0.5 * erfc(-_ROOT_HALF * x))),
+    vjp=_gelu_vjp,
+    samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -10.0, 100.0)),)),),
+    dtypes=FLOATS,
+)
+"""x times the normal distribution function (Hendrycks and Gimpel, 2016), without cancellation for x < 0."""
+
+
+def _gelu_tanh_reference(x: Array, *, scale: float, cubic: float) -> Any:
+    t = x.dtype.type
+    return x * sigmoid.reference(t(2 * scale) * (x + t(cubic) * (x * np.square(x))))
+
+
+def _gelu_exponent(x: Node, scale: float, cubic: float) -> Node:
+    return 2 * scale * (x + cubic * (x * square(x)))
+
+
+def _gelu_tanh_vjp(g: Node, out: Node, x: Node, *, scale: float, cubic: float) -> tuple[Node]:
+    u = _gelu_exponent(x, scale, cubic)
+    slope = 2 * scale * (1 + 3 * cubic * square(x))
+    return (g * (sigmoid(u) + out * (sigmoid(-u) * slope)),)
+
+
+gelu_tanh: Op = Op(
+    "gelu_tanh",
+    infer=_infer_activation,
+    reference=silent(_gelu_tanh_reference),
+    lowering=Definition(lambda x, *, scale, cubic: x * sigmoid(_gelu_exponent(x, scale, cubic))),
+    vjp=_gelu_tanh_vjp,
+    samples=(
+        Sample(
+            ((6,),),
+            {"scale": 0.7978845608028654, "cubic": 0.044715},
+            (Domain(-3, 3, also=(0.0, np.nan, -10.0, 10.0)),),
+        ),
+    ),
+    dtypes=FLOATS,
+)
+"""0.5 * x * (1 + tanh(scale * (x + cubic * x**3))), written with a sigmoid that does not cancel."""
+
+
+def _hinge_vjp(g: Node, out: Node, z: Node) -> tuple[Node]:
+    return (where(z >= 1, filled(g, 0), -g),)
+
+
+hinge: Op = Op(
+    "hinge",
+    infer=_infer_activation,
+    reference=silent(lambda z: np.maximum(0, z.dtype.type(1) - z)),
+    lowering=Definition(lambda z: relu(1 - z)),
+    vjp=_hinge_vjp,
+    samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(1.0, np.nan, np.inf, -np.inf)),)),),
+    dtypes=FLOATS,
+)
+"""max(0, 1 - z) for the product z of a label -1 or 1 and a score; the slope at z = 1 is 0."""

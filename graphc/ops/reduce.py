@@ -316,13 +316,15 @@ prod: Op = reduction(
 # Gates over axes: defined by other ops, each with its own stable derivative.
 
 
-def _infer_reduced(x: TensorType, *, axes: Axes) -> TensorType:
+def infer_reduced(x: TensorType, *, axes: Axes) -> TensorType:
+    """The type rule of a gate that takes floats and drops ``axes``."""
     require_dtype(x.dtype, FLOATS)
     _require_axes(x, axes)
     return x.with_shape(x.shape[i] for i in kept_axes(x.ndim, axes))
 
 
-def _infer_same(x: TensorType, *, axes: Axes) -> TensorType:
+def infer_same(x: TensorType, *, axes: Axes) -> TensorType:
+    """The type rule of a gate on floats that works along ``axes`` and keeps them."""
     require_dtype(x.dtype, FLOATS)
     _require_axes(x, axes)
     return x
@@ -345,7 +347,7 @@ def _mean_reference(x: Array, *, axes: Axes) -> Any:
 
 mean: Op = Op(
     "mean",
-    infer=_infer_reduced,
+    infer=infer_reduced,
     reference=_mean_reference,
     lowering=Definition(_expand_mean),
     vjp=lambda g, out, x, *, axes: (spread(g / broadcast(_count(x, axes), g.shape), x, axes),),
@@ -354,7 +356,7 @@ mean: Op = Op(
 )
 
 
-def _stable_max(x: Node, axes: Axes) -> Node:
+def stable_max(x: Node, axes: Axes) -> Node:
     """The maximum by which exponents are shifted; 0 where it is infinite, so that inf - inf is not met."""
     top = _max_or_lowest(x, axes=axes)
     finite = top - top
@@ -376,7 +378,7 @@ _max_or_lowest: Op = reduction(
 
 
 def _expand_logsumexp(x: Node, *, axes: Axes) -> Node:
-    top = _stable_max(x, axes)
+    top = stable_max(x, axes)
     return log(sum_(exp(x - spread(top, x, axes)), axes=axes)) + top
 
 
@@ -396,7 +398,7 @@ _axis_samples = (
 
 logsumexp: Op = Op(
     "logsumexp",
-    infer=_infer_reduced,
+    infer=infer_reduced,
     reference=_logsumexp_reference,
     lowering=Definition(_expand_logsumexp),
     vjp=lambda g, out, x, *, axes: (chain(spread(g, x, axes), softmax(x, axes=axes)),),
@@ -418,7 +420,7 @@ def _softmax_reference(x: Array, *, axes: Axes) -> Any:
 
 softmax: Op = Op(
     "softmax",
-    infer=_infer_same,
+    infer=infer_same,
     reference=_softmax_reference,
     lowering=Definition(_expand_softmax),
     vjp=lambda g, out, x, *, axes: (out * (g - spread(sum_(g * out, axes=axes), x, axes)),),
@@ -442,7 +444,7 @@ def _log_softmax_reference(x: Array, *, axes: Axes) -> Any:
 
 log_softmax: Op = Op(
     "log_softmax",
-    infer=_infer_same,
+    infer=infer_same,
     reference=_log_softmax_reference,
     lowering=Definition(_expand_log_softmax),
     vjp=lambda g, out, x, *, axes: (g - exp(out) * spread(sum_(g, axes=axes), x, axes),),

@@ -1,12 +1,23 @@
-"""From gates to what loops and kernels can do: definitions expanded, transposes moved into products."""
+"""From gates to what loops and kernels can do: definitions expanded, small powers multiplied out."""
 
 from __future__ import annotations
 
 from graphc.facts import Definition
-from graphc.ir import Graph, Node, transform
+from graphc.ir import Graph, Node, make_node, transform, walk
 from graphc.ops import elementwise as ew
-from graphc.ops.linalg import matmul
-from graphc.ops.shape import permute_dims
+from graphc.ops.fused import composite, item
+from graphc.rewrite.pattern import is_number
+
+TRANSPARENT = (ew.stop_gradient, ew.held, ew.copy)
+
+
+def _settle_node(node: Node) -> Node:
+    return node.args[0] if node.op in TRANSPARENT else node
+
+
+def settle(graph: Graph) -> Graph:
+    """The graph without what only matters to derivatives, which have been taken now."""
+    return transform(graph, _settle_node)
 
 
 def _expand_node(node: Node) -> Node:
@@ -14,35 +25,34 @@ def _expand_node(node: Node) -> Node:
     if isinstance(lowering, Definition):
         expanded: Node = lowering.expand(*node.args, **node.attrs)
         return expanded
-    return node.args[0] if node.op in (ew.stop_gradient, ew.copy) else node
+    if node.op is item and node.args[0].op is composite:
+        return _inlined(node.args[0], node.attrs["index"])
+    return _multiplied_out(node) if node.op is ew.power else node
+
+
+def _inlined(gate: Node, index: int) -> Node:
+    """One result of a composite, computed from the operands of the gate."""
+    body: Graph = gate.attrs["body"]
+    new = dict(zip(body.inputs, gate.args, strict=True))
+    for node in walk([body.outputs[index]], body.inputs):
+        if node not in new:
+            args = tuple(new[arg] for arg in node.args)
+            new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
+    return new[body.outputs[index]]
+
+
+def _multiplied_out(node: Node) -> Node:
+    """x ** 3 as x * square(x), x ** 4 as square(square(x)): within 2 ulp, as the op promises."""
+    x, exponent = node.args
+    if is_number(exponent, 3):
+        return x * ew.square(x)
+    return ew.square(ew.square(x)) if is_number(exponent, 4) else node
 
 
 def expand(graph: Graph) -> Graph:
-    """Replaces every gate that is defined by other ops by its definition."""
-    while any(isinstance(node.op.lowering, Definition) for node in graph.nodes()):
-        graph = transform(graph, _expand_node)
-    return transform(graph, _expand_node)
-
-
-def _is_matrix_transpose(node: Node) -> bool:
-    if node.op is not permute_dims:
-        return False
-    axes = node.attrs["axes"]
-    last = len(axes) - 1
-    return bool(axes == (*range(last - 1), last, last - 1))
-
-
-def _absorb_transposes(node: Node) -> Node:
-    if node.op is not matmul or not any(_is_matrix_transpose(arg) for arg in node.args):
-        return node
-    flags = [node.attrs.get(flag, False) for flag in ("transpose_a", "transpose_b")]
-    args = list(node.args)
-    for k, arg in enumerate(node.args):
-        if _is_matrix_transpose(arg):
-            args[k], flags[k] = arg.args[0], not flags[k]
-    return matmul(*args, transpose_a=flags[0], transpose_b=flags[1])
-
-
-def transposes_to_flags(graph: Graph) -> Graph:
-    """matmul(a.T, b) becomes a product that reads ``a`` transposed: no copy is made."""
-    return transform(graph, _absorb_transposes)
+    """Replaces every gate by what it stands for, until only loops and kernels are left."""
+    while True:
+        expanded = transform(graph, _expand_node)
+        if expanded.outputs == graph.outputs:
+            return graph
+        graph = expanded

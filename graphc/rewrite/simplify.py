@@ -1,48 +1,53 @@
-"""Constant folding, units and absorbing elements, and motion-free shape algebra.
-
-Every rule is exact: bit by bit for every input with nan, inf and -0.0, except `power_by_constant`, which is
-only closer to the true value. Dead code needs no pass: a node that no output reaches is not in the graph.
-"""
+"""The table *simplify*: the algebra of units, signs, powers and choices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from graphc.facts import Leaf, ReadCode, ScalarCode, ViewCode
+from graphc.facts import Leaf, ScalarCode
 from graphc.ir import (
     BROADCAST_TO,
     CONSTANT,
-    Graph,
     Node,
     broadcast,
     constant_node,
-    filled_type,
-    transform,
+    filled,
+    uniform_number,
     uniform_value,
 )
+from graphc.ops import discrete as d
 from graphc.ops import elementwise as ew
-from graphc.ops.shape import expand_dims, permute_dims, reshape
-from graphc.types import TensorType
+from graphc.ops import reduce
+from graphc.rewrite.domains import is_nonnegative
+from graphc.rewrite.pattern import is_number
+from graphc.rewrite.rules import Constant, Label, Table
+from graphc.types import DType, bool_, is_float
 
-Rule = Callable[[Node], "Node | None"]
+EXACT, STABLER = Label.EXACT, Label.STABLER
+REASSOCIATES, ASSUMES_FINITE = Label.REASSOCIATES, Label.ASSUMES_FINITE
 
 LARGEST_FOLDED = 1024
 """Constants of at most this many elements are computed while compiling."""
 
+SIMPLIFY = Table("simplify")
+rule, on = SIMPLIFY.rule, SIMPLIFY.on
 
+
+# Constants, units, absorbing elements.
+
+
+@on(EXACT)
 def fold_constants(node: Node) -> Node | None:
-    """An op on constants is a constant."""
+    """op(constants) -> constant"""
     if not node.args or isinstance(node.op.lowering, Leaf) or node.op is BROADCAST_TO:
         return None
     uniform = [uniform_value(arg) for arg in node.args]
     if isinstance(node.op.lowering, ScalarCode) and all(u is not None for u in uniform):
         value = node.op.reference(*(np.asarray(u) for u in uniform), **node.attrs)
         return broadcast(constant_node(value, node.dtype), node.shape)
-    if uniform[0] is not None and _only_moves(node):
-        return broadcast(constant_node(uniform[0]), node.shape)
     small = all(isinstance(s, int) for s in node.shape) and _count(node) <= LARGEST_FOLDED
     if small and all(arg.op is CONSTANT for arg in node.args):
         arrays = [arg.attrs["value"].array for arg in node.args]
@@ -50,119 +55,345 @@ def fold_constants(node: Node) -> Node | None:
     return None
 
 
-def _only_moves(node: Node) -> bool:
-    """Whether every element of the result is an element of the only operand."""
-    return (
-        len(node.args) == 1
-        and node.op.cost == 0
-        and isinstance(node.op.lowering, ReadCode | ViewCode)
-    )
-
-
 def _count(node: Node) -> int:
     return math.prod(s for s in node.shape if isinstance(s, int))
 
 
-def _is(node: Node, value: float | None) -> bool:
-    """Whether ``node`` is the constant ``value``, with its sign if it is zero."""
-    known = uniform_value(node)
-    if value is None or known is None or known != value:
-        return False
-    return (
-        bool(np.signbit(known) == np.signbit(value))
-        if value == 0 and known.dtype.kind == "f"
-        else True
-    )
-
-
+@on(EXACT)
 def drop_unit(node: Node) -> Node | None:
-    """op(unit, x) -> x and op(x, unit) -> x"""
+    """op(unit, x) -> x and op(x, unit) -> x, as x * 1, x - 0, x + -0.0, x ** 1, b & True"""
     if len(node.args) != 2:
         return None
     left, right = node.args
-    if _is(left, node.op.left_unit(left.dtype)):
+    if is_number(left, node.op.left_unit(left.dtype)):
         return right
-    return left if _is(right, node.op.right_unit(right.dtype)) else None
+    return left if is_number(right, node.op.right_unit(right.dtype)) else None
 
 
+@on(EXACT)
 def absorb(node: Node) -> Node | None:
-    """op(z, x) -> z and op(x, z) -> z for an absorbing z"""
+    """op(z, x) -> z and op(x, z) -> z for an absorbing z, as i * 0, b | True"""
     if len(node.args) != 2:
         return None
     left, right = node.args
-    if _is(left, node.op.left_absorbing(left.dtype)):
+    if is_number(left, node.op.left_absorbing(left.dtype)):
         return left
-    return right if _is(right, node.op.right_absorbing(right.dtype)) else None
+    return right if is_number(right, node.op.right_absorbing(right.dtype)) else None
 
 
-def merge_broadcasts(node: Node) -> Node | None:
-    """broadcast(broadcast(x)) -> broadcast(x), and of new leading axes -> broadcast(x)"""
-    if node.op is not BROADCAST_TO:
-        return None
-    (inner,) = node.args
-    leading = inner.op is expand_dims and inner.attrs["axes"] == tuple(
-        range(len(inner.attrs["axes"]))
-    )
-    if inner.op is BROADCAST_TO or leading:
-        return broadcast(inner.args[0], node.shape)
-    return inner if inner.shape == node.shape else None
+@on(EXACT, ew.chain)
+def known_factor(node: Node) -> Node | None:
+    """chain(c, x) -> c * x for a constant c that is not 0"""
+    g, local = node.args
+    known = uniform_value(g)
+    return None if known is None or known == 0 else g * local
 
 
-def compute_before_broadcast(node: Node) -> Node | None:
-    """f(broadcast(x), broadcast(y)) -> broadcast(f(x, y)) for an elementwise f"""
-    stretched = [arg for arg in node.args if uniform_value(arg) is None]
-    if not isinstance(node.op.lowering, ScalarCode) or not stretched:
-        return None
-    if any(arg.op is not BROADCAST_TO for arg in stretched):
-        return None
-    small = stretched[0].args[0].shape
-    if any(arg.args[0].shape != small for arg in stretched):
-        return None
-    inner = [
-        filled_type(TensorType(arg.dtype, small), known.item())
-        if (known := uniform_value(arg)) is not None
-        else arg.args[0]
-        for arg in node.args
-    ]
-    return broadcast(simplify_node(node.op(*inner, **node.attrs)), node.shape)
+@rule(ASSUMES_FINITE)
+def add_zero(x):
+    """x + 0 -> x"""
+    return x + 0.0, x
 
 
-def merge_permutations(node: Node) -> Node | None:
-    """permute(permute(x)) -> permute(x), and the identity -> x"""
-    if node.op is not permute_dims:
-        return None
-    axes = node.attrs["axes"]
-    (inner,) = node.args
-    if axes == tuple(range(len(axes))):
-        return inner
-    if inner.op is not permute_dims:
-        return None
-    return permute_dims(inner.args[0], axes=tuple(inner.attrs["axes"][a] for a in axes))
+@rule(ASSUMES_FINITE)
+def multiply_by_zero(x):
+    """x * 0 -> 0"""
+    return x * 0.0, 0.0
 
 
-def merge_reshapes(node: Node) -> Node | None:
-    """reshape(reshape(x)) -> reshape(x), and the identity -> x"""
-    if node.op is not reshape:
-        return None
-    (inner,) = node.args
-    if inner.shape == node.shape:
-        return inner
-    # What the inner reshape requires at the call must not get lost.
-    known = inner.op is reshape and all(r.is_known() for r in inner.op.requires(inner))
-    return reshape(inner.args[0], shape=node.shape) if known else None
+@rule(ASSUMES_FINITE)
+def subtract_from_zero(x):
+    """0 - x -> -x"""
+    return 0.0 - x, -x
 
 
-def double_negation(node: Node) -> Node | None:
+@on(ASSUMES_FINITE, ew.subtract)
+def subtract_itself(node: Node) -> Node | None:
+    """x - x -> 0"""
+    return filled(node, 0) if node.args[0] is node.args[1] else None
+
+
+@on(EXACT, ew.subtract)
+def subtract_integer_from_itself(node: Node) -> Node | None:
+    """i - i -> 0 for integers"""
+    same = node.args[0] is node.args[1] and not is_float(node.dtype)
+    return filled(node, 0) if same else None
+
+
+@rule(ASSUMES_FINITE)
+def divide_by_itself(x):
+    """x / x -> 1"""
+    return x / x, 1.0
+
+
+# Signs move outwards, and meet there.
+
+
+@rule(EXACT)
+def double_negation(x):
     """-(-x) -> x"""
-    if node.op is ew.negative and node.args[0].op is ew.negative:
-        return node.args[0].args[0]
-    return None
+    return ew.negative(-x), x
 
 
+@rule(EXACT)
+def add_negative(x, y):
+    """x + -y -> x - y"""
+    return x + -y, x - y
+
+
+@rule(EXACT)
+def subtract_negative(x, y):
+    """x - -y -> x + y"""
+    return x - -y, x + y
+
+
+@rule(EXACT)
+def multiply_negative(x, y):
+    """x * -y -> -(x * y)"""
+    return x * -y, -(x * y)
+
+
+@rule(EXACT)
+def divide_negative(x, y):
+    """-x / y -> -(x / y)"""
+    return -x / y, -(x / y)
+
+
+@rule(EXACT)
+def divide_by_negative(x, y):
+    """x / -y -> -(x / y)"""
+    return x / -y, -(x / y)
+
+
+@rule(EXACT)
+def negate_constant_factor(x, c: Constant):
+    """-(x * c) -> x * -c"""
+    return -(x * c), x * -c
+
+
+def _has_negation(c: Node) -> bool:
+    """Whether c < 0 < -c, which does not hold for the least integer."""
+    value: Any = uniform_value(c)
+    return value is not None and bool(value < value.dtype.type(0) < np.negative(value))
+
+
+@rule(EXACT, where=lambda x, y, c: _has_negation(c))
+def add_negative_multiple(x, y, c: Constant):
+    """x + y * c -> x - y * -c for c < 0"""
+    return x + y * c, x - y * -c
+
+
+@rule(EXACT, where=lambda x, y, c: _has_negation(c))
+def subtract_negative_multiple(x, y, c: Constant):
+    """x - y * c -> x + y * -c for c < 0"""
+    return x - y * c, x + y * -c
+
+
+@rule(EXACT, where=lambda x, c: _has_negation(c))
+def add_negative_constant(x, c: Constant):
+    """x + c -> x - -c for c < 0"""
+    return x + c, x - -c
+
+
+@rule(ASSUMES_FINITE)
+def negate_difference(x, y):
+    """-(x - y) -> y - x"""
+    return -(x - y), y - x
+
+
+@rule(EXACT)
+def square_of_negative(x):
+    """square(-x) -> square(x)"""
+    return ew.square(-x), ew.square(x)
+
+
+@rule(EXACT)
+def square_of_abs(x):
+    """square(abs(x)) -> square(x)"""
+    return ew.square(ew.absolute(x)), ew.square(x)
+
+
+@rule(EXACT)
+def abs_of_negative(x):
+    """abs(-x) -> abs(x)"""
+    return ew.absolute(-x), ew.absolute(x)
+
+
+@on(EXACT, ew.absolute)
+def abs_of_nonnegative(node: Node) -> Node | None:
+    """abs(x) -> x for an x that is never negative, as abs(y), square(y), exp(y)"""
+    (x,) = node.args
+    return x if is_nonnegative(x) else None
+
+
+@rule(EXACT)
+def cos_of_negative(x):
+    """cos(-x) -> cos(x)"""
+    return ew.cos(-x), ew.cos(x)
+
+
+@rule(EXACT)
+def sigmoid_of_difference(x, y):
+    """sigmoid(-(x - y)) -> sigmoid(y - x)"""
+    return ew.sigmoid(-(x - y)), ew.sigmoid(y - x)
+
+
+@rule(EXACT)
+def exp_of_difference(x, y):
+    """exp(-(x - y)) -> exp(y - x)"""
+    return ew.exp(-(x - y)), ew.exp(y - x)
+
+
+# Equal terms, powers, quotients.
+
+
+@rule(EXACT)
+def add_equal(x):
+    """x + x -> 2 * x"""
+    return x + x, 2 * x
+
+
+@rule(EXACT)
+def add_to_double(x):
+    """x * 2 + x -> 3 * x"""
+    return x * 2 + x, 3 * x
+
+
+@rule(REASSOCIATES)
+def add_multiples(x, a: Constant, b: Constant):
+    """x * a + x * b -> x * (a + b)"""
+    return x * a + x * b, x * (a + b)
+
+
+@rule(REASSOCIATES)
+def factor_out(x, y, z):
+    """x * y + x * z -> x * (y + z)"""
+    return x * y + x * z, x * (y + z)
+
+
+@rule(REASSOCIATES)
+def factor_out_of_difference(x, y, z):
+    """x * y - x * z -> x * (y - z)"""
+    return x * y - x * z, x * (y - z)
+
+
+@rule(REASSOCIATES)
+def merge_constant_factors(x, a: Constant, b: Constant):
+    """x * a * b -> x * (a * b)"""
+    return x * a * b, x * (a * b)
+
+
+def _scales_exactly(a: Node, b: Node) -> bool:
+    """Whether a * b is as exact as b: a is a power of two, and nothing overflows or underflows."""
+    x, y = uniform_number(a), uniform_number(b)
+    if x is None or y is None or not _is_normal(x * y, a.dtype):
+        return False
+    return _is_power_of_two(x) or _is_power_of_two(y)
+
+
+def _is_normal(value: float, dtype: DType) -> bool:
+    """Whether a float dtype holds ``value`` with all its bits."""
+    if not is_float(dtype):
+        return False
+    limits: Any = np.finfo(dtype)
+    return bool(limits.tiny <= abs(value) <= limits.max)
+
+
+def _is_power_of_two(value: float) -> bool:
+    return abs(math.frexp(value)[0]) == 0.5
+
+
+@rule(STABLER, where=lambda x, a, b: _scales_exactly(a, b))
+def merge_power_of_two(x, a: Constant, b: Constant):
+    """x * a * b -> x * (a * b) where a or b is a power of two"""
+    return x * a * b, x * (a * b)
+
+
+@rule(STABLER, where=lambda x, y, a, b: _scales_exactly(a, b))
+def collect_powers_of_two(x, y, a: Constant, b: Constant):
+    """(x * a) * (y * b) -> (x * y) * (a * b) where a or b is a power of two"""
+    return (x * a) * (y * b), (x * y) * (a * b)
+
+
+@rule(EXACT)
+def multiply_equal(x):
+    """x * x -> square(x)"""
+    return x * x, ew.square(x)
+
+
+@rule(EXACT)
+def power_two(x):
+    """x ** 2 -> square(x)"""
+    return ew.power(x, 2), ew.square(x)
+
+
+@rule(EXACT)
+def power_zero(x):
+    """x ** 0 -> 1"""
+    return ew.power(x, 0), 1
+
+
+@on(EXACT, ew.power)
+def power_minus_one(node: Node) -> Node | None:
+    """x ** -1.0 -> reciprocal(x)"""
+    x, exponent = node.args
+    return ew.reciprocal(x) if is_number(exponent, -1) and is_float(x.dtype) else None
+
+
+@on(STABLER, ew.power)
+def power_one_half(node: Node) -> Node | None:
+    """x ** 0.5 -> sqrt(x) for an x that is never negative, where(x == -inf, inf, sqrt(x + 0)) for others"""
+    x, exponent = node.args
+    if not is_number(exponent, 0.5):
+        return None
+    if is_nonnegative(x):
+        return ew.sqrt(x)
+    infinite = d.equal(x, filled(x, -math.inf))
+    return ew.where(infinite, filled(x, math.inf), ew.sqrt(x + 0.0))
+
+
+@on(STABLER, ew.power)
+def power_minus_one_half(node: Node) -> Node | None:
+    """x ** -0.5 -> reciprocal(sqrt(x)) for an x that is never negative"""
+    x, exponent = node.args
+    fits = is_number(exponent, -0.5) and is_nonnegative(x)
+    return ew.reciprocal(ew.sqrt(x)) if fits else None
+
+
+@rule(EXACT)
+def one_over(x):
+    """1 / x -> reciprocal(x)"""
+    return 1 / x, ew.reciprocal(x)
+
+
+@rule(REASSOCIATES)
+def double_reciprocal(x):
+    """reciprocal(reciprocal(x)) -> x"""
+    return ew.reciprocal(ew.reciprocal(x)), x
+
+
+@on(EXACT, ew.divide)
+def divide_by_power_of_two(node: Node) -> Node | None:
+    """x / 2 ** k -> x * 2 ** -k"""
+    x, divisor = node.args
+    value = uniform_number(divisor)
+    if value is None or not _is_power_of_two(value) or not _is_normal(1 / value, node.dtype):
+        return None
+    return x * (1 / value)
+
+
+@rule(REASSOCIATES)
+def divide_by_constant(x, c: Constant):
+    """x / c -> x * (1 / c)"""
+    return x / c, x * (1 / c)
+
+
+# Choices, comparisons, logic.
+
+
+@on(EXACT, ew.where)
 def known_choice(node: Node) -> Node | None:
     """where(True, x, y) -> x, where(False, x, y) -> y, where(c, x, x) -> x"""
-    if node.op is not ew.where:
-        return None
     condition, x, y = node.args
     if x is y:
         return x
@@ -172,49 +403,100 @@ def known_choice(node: Node) -> Node | None:
     return x if known else y
 
 
-def power_by_constant(node: Node) -> Node | None:
-    """x ** 2 -> square(x), x ** -1.0 -> reciprocal(x)"""
-    if node.op is not ew.power:
+@rule(EXACT)
+def choose_by_negation(c, x, y):
+    """where(~c, x, y) -> where(c, y, x)"""
+    return ew.where(d.invert(c), x, y), ew.where(c, y, x)
+
+
+@rule(EXACT)
+def choose_twice(c, x, y, z):
+    """where(c, where(c, x, y), z) -> where(c, x, z)"""
+    return ew.where(c, ew.where(c, x, y), z), ew.where(c, x, z)
+
+
+@rule(EXACT)
+def choose_twice_otherwise(c, x, y, z):
+    """where(c, x, where(c, y, z)) -> where(c, x, z)"""
+    return ew.where(c, x, ew.where(c, y, z)), ew.where(c, x, z)
+
+
+@on(EXACT, d.less, d.greater, d.equal, d.not_equal, d.less_equal, d.greater_equal)
+def compare_with_itself(node: Node) -> Node | None:
+    """x < x -> False; for integers also i == i -> True, i <= i -> True, i != i -> False"""
+    x, y = node.args
+    if x is not y:
         return None
-    x, exponent = node.args
-    if _is(exponent, 2):
-        return ew.square(x)
-    return ew.reciprocal(x) if _is(exponent, -1) and x.dtype.kind == "f" else None
+    strict = node.op in (d.less, d.greater)
+    if strict or not is_float(x.dtype):
+        return filled(node, node.op in (d.equal, d.less_equal, d.greater_equal))
+    return None
 
 
-def known_factor(node: Node) -> Node | None:
-    """chain(c, x) -> c * x for a constant c that is not 0"""
-    if node.op is not ew.chain:
+@rule(EXACT)
+def double_inversion(b):
+    """~~b -> b"""
+    return d.invert(d.invert(b)), b
+
+
+@on(EXACT, ew.maximum, ew.minimum, d.bitwise_and, d.bitwise_or)
+def choose_of_equal(node: Node) -> Node | None:
+    """maximum(x, x) -> x, minimum(x, x) -> x, b & b -> b, b | b -> b"""
+    return node.args[0] if node.args[0] is node.args[1] else None
+
+
+@on(EXACT, d.floor, d.ceil, d.round_)
+def round_twice(node: Node) -> Node | None:
+    """round(floor(x)) -> floor(x), and so for each two of floor, ceil and round"""
+    (x,) = node.args
+    return x if x.op in (d.floor, d.ceil, d.round_) else None
+
+
+@rule(EXACT)
+def relu_twice(x):
+    """relu(relu(x)) -> relu(x)"""
+    return ew.relu(ew.relu(x)), ew.relu(x)
+
+
+# Between dtypes.
+
+
+@on(EXACT, ew.cast)
+def cast_to_itself(node: Node) -> Node | None:
+    """cast(x, its own dtype) -> x"""
+    (x,) = node.args
+    return x if x.dtype == node.dtype else None
+
+
+@on(EXACT, ew.cast)
+def cast_through_wider(node: Node) -> Node | None:
+    """cast(cast(x, wider), narrow) -> cast(x, narrow)"""
+    (inner,) = node.args
+    if inner.op is not ew.cast:
         return None
-    g, local = node.args
-    known = uniform_value(g)
-    return None if known is None or known == 0 else g * local
+    (x,) = inner.args
+    lossless = np.can_cast(x.dtype, inner.dtype, "safe") and x.dtype.kind == inner.dtype.kind
+    return ew.cast(x, dtype=node.dtype) if lossless or x.dtype == bool_ else None
 
 
-RULES: tuple[Rule, ...] = (
-    fold_constants,
-    drop_unit,
-    absorb,
-    merge_broadcasts,
-    compute_before_broadcast,
-    merge_permutations,
-    merge_reshapes,
-    double_negation,
-    known_choice,
-    power_by_constant,
-    known_factor,
-)
+# Fan-in and empty reductions.
 
 
-def simplify_node(node: Node) -> Node:
-    """Applies the rules to one node whose operands are simple already, until none fires."""
-    while True:
-        better = next((new for rule in RULES if (new := rule(node)) is not None), None)
-        if better is None:
-            return node
-        node = better
+@on(EXACT, ew.accumulate)
+def fan_in_of_equal(node: Node) -> Node | None:
+    """accumulate(x, x) -> 2 * x"""
+    x, *others = node.args
+    return 2 * x if len(others) == 1 and others[0] is x else None
 
 
-def simplify(graph: Graph) -> Graph:
-    """The graph after one bottom-up walk with all rules."""
-    return transform(graph, simplify_node)
+@on(STABLER, reduce.sum_, reduce.mean)
+def reduce_negative(node: Node) -> Node | None:
+    """sum(-x) -> -sum(x), mean(-x) -> -mean(x)"""
+    (x,) = node.args
+    return -node.op(x.args[0], **node.attrs) if x.op is ew.negative else None
+
+
+@on(EXACT, reduce.sum_, reduce.prod, reduce.max_, reduce.min_, reduce.all_, reduce.any_)
+def reduce_nothing(node: Node) -> Node | None:
+    """sum(x, axes=()) -> x, and so for every reduction"""
+    return node.args[0] if not node.attrs["axes"] else None

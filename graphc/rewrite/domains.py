@@ -1,0 +1,51 @@
+"""What is known about the values of a node without looking at its inputs."""
+
+from __future__ import annotations
+
+import math
+
+from graphc.ir import BROADCAST_TO, SIZE, Node, uniform_number
+from graphc.ops import elementwise as ew
+from graphc.ops import reduce, shape
+
+ALWAYS = frozenset(
+    {ew.square, ew.exp, ew.absolute, ew.relu, ew.sigmoid, ew.softplus, reduce.softmax}
+)
+IF_OPERANDS_ARE = frozenset(
+    {
+        BROADCAST_TO,
+        ew.add,
+        ew.multiply,
+        ew.divide,
+        ew.reciprocal,
+        ew.sqrt,
+        ew.maximum,
+        ew.minimum,
+        ew.copy,
+        reduce.sum_,
+        reduce.mean,
+        reduce.max_,
+        reduce.min_,
+        reduce.prod,
+        shape.expand_dims,
+        shape.squeeze,
+        shape.reshape,
+        shape.permute_dims,
+    }
+)
+DEEPEST = 6
+"""How many nodes up the sign is followed."""
+
+
+def is_nonnegative(node: Node, depth: int = DEEPEST) -> bool:
+    """Whether every element is +0, positive or nan, whatever the inputs are."""
+    value = uniform_number(node)
+    if value is not None:
+        return value >= 0 and math.copysign(1, value) > 0
+    if node.op in ALWAYS or node.op is SIZE:
+        return True
+    return (
+        depth > 0
+        and node.op in IF_OPERANDS_ARE
+        and all(is_nonnegative(arg, depth - 1) for arg in node.args)
+    )

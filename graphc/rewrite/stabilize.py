@@ -1,0 +1,333 @@
+"""The table *stabilize*: forms that overflow, cancel or give nan where the value itself does not.
+
+A rule here may differ from what was written only by being closer to the true value.
+"""
+
+from __future__ import annotations
+
+from graphc.ir import broadcast, size_node
+from graphc.ops import elementwise as ew
+from graphc.ops import gates as g
+from graphc.ops import reduce as r
+from graphc.ops.special import erfc, log_erfc
+from graphc.rewrite.pattern import spread
+from graphc.rewrite.rules import Attribute, Label, Rest, Table
+from graphc.types import product
+
+STABLER = Label.STABLER
+
+STABILIZE = Table("stabilize")
+rule = STABILIZE.rule
+
+
+# Logarithms and exponentials that meet.
+
+
+@rule(STABLER)
+def log_of_exp(x):
+    """log(exp(x)) -> x"""
+    return ew.log(ew.exp(x)), x
+
+
+@rule(STABLER)
+def softplus_of_sum(x):
+    """log(1 + exp(x)) -> softplus(x)"""
+    return ew.log(1.0 + ew.exp(x)), ew.softplus(x)
+
+
+@rule(STABLER)
+def softplus_of_log1p(x):
+    """log1p(exp(x)) -> softplus(x)"""
+    return ew.log1p(ew.exp(x)), ew.softplus(x)
+
+
+@rule(STABLER)
+def softplus_in_two_parts(x):
+    """maximum(x, 0) + log1p(exp(-abs(x))) -> softplus(x)"""
+    return ew.maximum(x, 0.0) + ew.softplus(-ew.absolute(x)), ew.softplus(x)
+
+
+@rule(STABLER)
+def softplus_in_two_parts_by_relu(x):
+    """relu(x) + log1p(exp(-abs(x))) -> softplus(x)"""
+    return ew.relu(x) + ew.softplus(-ew.absolute(x)), ew.softplus(x)
+
+
+@rule(STABLER)
+def log_of_one_plus(x):
+    """log(1 + x) -> log1p(x)"""
+    return ew.log(1.0 + x), ew.log1p(x)
+
+
+@rule(STABLER)
+def log_of_one_minus(x):
+    """log(1 - x) -> log1p(-x)"""
+    return ew.log(1.0 - x), ew.log1p(-x)
+
+
+@rule(STABLER)
+def exp_minus_one(x):
+    """exp(x) - 1 -> expm1(x)"""
+    return ew.exp(x) - 1.0, ew.expm1(x)
+
+
+@rule(STABLER)
+def one_minus_exp(x):
+    """1 - exp(x) -> -expm1(x)"""
+    return 1.0 - ew.exp(x), -ew.expm1(x)
+
+
+@rule(STABLER)
+def log1p_of_expm1(x):
+    """log1p(expm1(x)) -> x"""
+    return ew.log1p(ew.expm1(x)), x
+
+
+@rule(STABLER)
+def log_of_product_with_exp(x, w: Rest):
+    """log(w * exp(x)) -> log(w) + x"""
+    return ew.log(w * ew.exp(x)), ew.log(w) + x
+
+
+@rule(STABLER)
+def log_of_quotient_by_exp(x, w: Rest):
+    """log(w / exp(x)) -> log(w) - x"""
+    return ew.log(w / ew.exp(x)), ew.log(w) - x
+
+
+@rule(STABLER)
+def log_of_prod_of_exp(x, axes: Attribute):
+    """log(prod(exp(x))) -> sum(x)"""
+    return ew.log(r.prod(ew.exp(x), axes=axes)), r.sum_(x, axes=axes)
+
+
+@rule(STABLER)
+def log_of_erfc(x):
+    """log(erfc(x)) -> log_erfc(x)"""
+    return ew.log(erfc(x)), log_erfc(x)
+
+
+# Sigmoid and tanh, in the ways they are written.
+
+
+@rule(STABLER)
+def sigmoid_by_reciprocal(x):
+    """1 / (1 + exp(x)) -> sigmoid(-x)"""
+    return ew.reciprocal(1.0 + ew.exp(x)), ew.sigmoid(-x)
+
+
+@rule(STABLER)
+def sigmoid_by_quotient(x):
+    """exp(x) / (1 + exp(x)) -> sigmoid(x)"""
+    return ew.exp(x) / (1.0 + ew.exp(x)), ew.sigmoid(x)
+
+
+@rule(STABLER)
+def sigmoid_of_two(x, y):
+    """exp(x) / (exp(x) + exp(y)) -> sigmoid(x - y)"""
+    return ew.exp(x) / (ew.exp(x) + ew.exp(y)), ew.sigmoid(x - y)
+
+
+@rule(STABLER)
+def sigmoid_by_tanh(x):
+    """1 + tanh(x) -> 2 * sigmoid(2 * x)"""
+    return 1.0 + ew.tanh(x), 2.0 * ew.sigmoid(2.0 * x)
+
+
+@rule(STABLER)
+def sigmoid_by_one_minus_tanh(x):
+    """1 - tanh(x) -> 2 * sigmoid(-2 * x)"""
+    return 1.0 - ew.tanh(x), 2.0 * ew.sigmoid(-2.0 * x)
+
+
+@rule(STABLER)
+def one_minus_sigmoid(x):
+    """1 - sigmoid(x) -> sigmoid(-x)"""
+    return 1.0 - ew.sigmoid(x), ew.sigmoid(-x)
+
+
+@rule(STABLER)
+def log_of_sigmoid(x):
+    """log(sigmoid(x)) -> -softplus(-x)"""
+    return ew.log(ew.sigmoid(x)), -ew.softplus(-x)
+
+
+@rule(STABLER)
+def log1p_of_minus_sigmoid(x):
+    """log1p(-sigmoid(x)) -> -softplus(x)"""
+    return ew.log1p(-ew.sigmoid(x)), -ew.softplus(x)
+
+
+@rule(STABLER)
+def tanh_by_sigmoid(x):
+    """2 * sigmoid(x) - 1 -> tanh(x / 2)"""
+    return 2.0 * ew.sigmoid(x) - 1.0, ew.tanh(0.5 * x)
+
+
+@rule(STABLER)
+def tanh_by_sigmoid_of_negative(x):
+    """1 - 2 * sigmoid(x) -> -tanh(x / 2)"""
+    return 1.0 - 2.0 * ew.sigmoid(x), -ew.tanh(0.5 * x)
+
+
+@rule(STABLER)
+def tanh_by_exponentials(x):
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)) -> tanh(x)"""
+    return (ew.exp(x) - ew.exp(-x)) / (ew.exp(x) + ew.exp(-x)), ew.tanh(x)
+
+
+@rule(STABLER)
+def tanh_by_expm1(x):
+    """expm1(x) / (1 + exp(x)) -> tanh(x / 2)"""
+    return ew.expm1(x) / (1.0 + ew.exp(x)), ew.tanh(0.5 * x)
+
+
+@rule(STABLER)
+def scaled_sigmoid(x, y):
+    """y / (1 + exp(x)) -> y * sigmoid(-x)"""
+    return y / (1.0 + ew.exp(x)), y * ew.sigmoid(-x)
+
+
+@rule(STABLER)
+def one_minus_squared_tanh(x):
+    """1 - square(tanh(x)) -> 4 * sigmoid(2 * x) * sigmoid(-2 * x)"""
+    slope = 4.0 * (ew.sigmoid(2.0 * x) * ew.sigmoid(-2.0 * x))
+    return 1.0 - ew.square(ew.tanh(x)), slope
+
+
+# Roots of squares.
+
+
+@rule(STABLER)
+def root_of_square(x):
+    """sqrt(square(x)) -> abs(x)"""
+    return ew.sqrt(ew.square(x)), ew.absolute(x)
+
+
+@rule(STABLER)
+def variance_by_moments(x, axes: Attribute):
+    """mean(square(x)) - square(mean(x)) -> variance(x)"""
+    before = r.mean(ew.square(x), axes=axes) - ew.square(r.mean(x, axes=axes))
+    return before, g.variance(x, axes=axes)
+
+
+# Softmax and logsumexp.
+
+
+@rule(STABLER)
+def logsumexp_by_parts(x, axes: Attribute):
+    """log(sum(exp(x))) -> logsumexp(x)"""
+    return ew.log(r.sum_(ew.exp(x), axes=axes)), r.logsumexp(x, axes=axes)
+
+
+@rule(STABLER)
+def logsumexp_of_two(x, y):
+    """log(exp(x) + exp(y)) -> y + softplus(x - y)"""
+    return ew.log(ew.exp(x) + ew.exp(y)), ew.maximum(x, y) + ew.softplus(-ew.absolute(x - y))
+
+
+@rule(STABLER)
+def logmeanexp(x, axes: Attribute):
+    """log(mean(exp(x))) -> logsumexp(x) - log(size)"""
+
+    def after():
+        total = r.logsumexp(x, axes=axes)
+        count = size_node(product(x.shape[axis] for axis in axes), x.dtype)
+        return total - broadcast(ew.log(count), total.shape)
+
+    return ew.log(r.mean(ew.exp(x), axes=axes)), after
+
+
+@rule(STABLER)
+def weighted_logsumexp(x, w: Rest, axes: Attribute):
+    """log(sum(w * exp(x))) -> weighted_logsumexp(x, w)"""
+    return ew.log(r.sum_(w * ew.exp(x), axes=axes)), g.weighted_logsumexp(x, w, axes=axes)
+
+
+@rule(STABLER)
+def softmax_by_parts(x, axes: Attribute):
+    """exp(x) / spread(sum(exp(x))) -> softmax(x)"""
+    total = r.sum_(ew.exp(x), axes=axes)
+    return ew.exp(x) / spread(total, x, axes), r.softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def softmax_by_reciprocal(x, axes: Attribute):
+    """exp(x) * spread(1 / sum(exp(x))) -> softmax(x)"""
+    inverse = ew.reciprocal(r.sum_(ew.exp(x), axes=axes))
+    return ew.exp(x) * spread(inverse, x, axes), r.softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def softmax_by_logsumexp(x, axes: Attribute):
+    """exp(x - spread(logsumexp(x))) -> softmax(x)"""
+    return ew.exp(x - spread(r.logsumexp(x, axes=axes), x, axes)), r.softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def softmax_of_shifted(x, axes: Attribute):
+    """softmax(x - spread(max(x))) -> softmax(x)"""
+    shifted = x - spread(r.max_(x, axes=axes), x, axes)
+    return r.softmax(shifted, axes=axes), r.softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def softmax_of_shifted_by_fixed(x, axes: Attribute):
+    """softmax(x - spread(stop_gradient(max(x)))) -> softmax(x)"""
+    shifted = x - spread(ew.stop_gradient(r.max_(x, axes=axes)), x, axes)
+    return r.softmax(shifted, axes=axes), r.softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def logsumexp_of_shifted(x, axes: Attribute):
+    """max(x) + logsumexp(x - spread(max(x))) -> logsumexp(x)"""
+    top = r.max_(x, axes=axes)
+    return top + r.logsumexp(x - spread(top, x, axes), axes=axes), r.logsumexp(x, axes=axes)
+
+
+@rule(STABLER)
+def logsumexp_of_shifted_by_fixed(x, axes: Attribute):
+    """stop_gradient(max(x)) + logsumexp(x - spread(stop_gradient(max(x)))) -> logsumexp(x)"""
+    top = ew.stop_gradient(r.max_(x, axes=axes))
+    return top + r.logsumexp(x - spread(top, x, axes), axes=axes), r.logsumexp(x, axes=axes)
+
+
+@rule(STABLER)
+def log_of_softmax(x, axes: Attribute):
+    """log(softmax(x)) -> log_softmax(x)"""
+    return ew.log(r.softmax(x, axes=axes)), r.log_softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def log_softmax_by_logsumexp(x, axes: Attribute):
+    """x - spread(logsumexp(x)) -> log_softmax(x)"""
+    return x - spread(r.logsumexp(x, axes=axes), x, axes), r.log_softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def log_softmax_of_shifted(x, axes: Attribute):
+    """log_softmax(x - spread(max(x))) -> log_softmax(x)"""
+    shifted = x - spread(r.max_(x, axes=axes), x, axes)
+    return r.log_softmax(shifted, axes=axes), r.log_softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def log_softmax_of_shifted_by_fixed(x, axes: Attribute):
+    """log_softmax(x - spread(stop_gradient(max(x)))) -> log_softmax(x)"""
+    shifted = x - spread(ew.stop_gradient(r.max_(x, axes=axes)), x, axes)
+    return r.log_softmax(shifted, axes=axes), r.log_softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def softmax_by_log_softmax(x, axes: Attribute):
+    """exp(log_softmax(x)) -> softmax(x)"""
+    return ew.exp(r.log_softmax(x, axes=axes)), r.softmax(x, axes=axes)
+
+
+# Quotients.
+
+
+@rule(STABLER)
+def multiply_by_inverse(x, y):
+    """x * (1 / y) -> x / y"""
+    return x * ew.reciprocal(y), x / y
