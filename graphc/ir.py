@@ -322,12 +322,19 @@ def _order(op: Op, args: tuple[Node, ...], attrs: Attrs, serial: int) -> tuple[i
     if op is INPUT:
         return (serial, 0, zlib.crc32(attrs["name"].encode()))
     known = [arg.order for arg in args]
-    shown = f"{op.name}{known}" if args else f"{op.name}{list(attrs.values())}"
+    shown = [op.name, *(order[2] for order in known), *map(_shown, attrs.values())]
     return (
         min((order[0] for order in known), default=_NEVER),
         max((order[1] for order in known), default=0) + 1,
-        zlib.crc32(shown.encode()),
+        zlib.crc32(repr(shown).encode()),
     )
+
+
+def _shown(attribute: Hashable) -> object:
+    """An attribute without what differs from run to run."""
+    if isinstance(attribute, Literal):
+        return zlib.crc32(attribute.array.tobytes())
+    return "body" if isinstance(attribute, Graph) else str(attribute)
 
 
 def _canonical_order(node: Node) -> tuple[int, ...]:

@@ -19,12 +19,15 @@ from graphc.ops.index import pick
 from graphc.ops.linalg import matmul
 from graphc.ops.special import erf, erfc
 from graphc.rewrite.pattern import is_number, spread
-from graphc.rewrite.rules import Attribute, Constant, Label, Table
+from graphc.rewrite.rules import Attribute, Constant, Label, Rest, Table
 
 EXACT, STABLER = Label.EXACT, Label.STABLER
 
 GATES = Table("gates")
 rule, on = GATES.rule, GATES.on
+
+LATE = Table("gates")
+"""Gates that take in others: tried when all the rest has found its form, lest they hide it."""
 
 MOST_COORDINATES = 64
 """Squared distances of points with more coordinates are left to the matrix product."""
@@ -81,7 +84,7 @@ def _positive_branch(node: Node) -> Node | None:
     return x if uniform_number(condition.args[1]) == 0 and x.dtype.kind == "f" else None
 
 
-@rule(EXACT)
+@LATE.rule(EXACT)
 def silu_by_sigmoid(x):
     """x * sigmoid(x) -> silu(x)"""
     return x * ew.sigmoid(x), nn.silu(x)
@@ -173,7 +176,7 @@ def _number(constant: Node) -> float:
     return value
 
 
-@rule(EXACT)
+@LATE.rule(EXACT)
 def hinge_by_relu(x):
     """relu(1 - x) -> hinge(x)"""
     return ew.relu(1.0 - x), nn.hinge(x)
@@ -234,6 +237,14 @@ def layer_norm_by_reciprocal(x, epsilon: Constant, axes: Attribute):
     return before, lambda: _standardized(x, axes, epsilon)
 
 
+@rule(STABLER)
+def scaled_layer_norm(x, w: Rest, epsilon: Constant, axes: Attribute):
+    """w * (x - spread(mean(x))) / spread(sqrt(variance(x) + epsilon)) -> w * layer_norm(x)"""
+    deviation = ew.sqrt(g.variance(x, axes=axes) + epsilon)
+    centred = x - spread(r.mean(x, axes=axes), x, axes)
+    return w * centred / spread(deviation, x, axes), lambda: w * _standardized(x, axes, epsilon)
+
+
 @rule(EXACT)
 def rms_norm(x, epsilon: Constant, axes: Attribute):
     """x / spread(sqrt(mean(square(x)) + epsilon)) -> rms_norm(x)"""
@@ -268,6 +279,21 @@ def soft_cross_entropy(x, targets, axes: Attribute):
     return before, -g.soft_cross_entropy(x, targets, axes=axes)
 
 
+@on(STABLER, r.sum_)
+def total_soft_cross_entropy(node: Node) -> Node | None:
+    """sum(targets * log_softmax(x, a), a and b) -> -sum(soft_cross_entropy(x, targets, a), b)"""
+    (terms,) = node.args
+    for logs, targets in (terms.args, terms.args[::-1]) if terms.op is ew.multiply else ():
+        along = set(logs.attrs["axes"]) if logs.op is r.log_softmax else set()
+        if along and along < set(node.attrs["axes"]):
+            axes = logs.attrs["axes"]
+            rows = g.soft_cross_entropy(logs.args[0], targets, axes=axes)
+            kept = r.kept_axes(len(terms.shape), axes)
+            rest = tuple(k for k, axis in enumerate(kept) if axis in node.attrs["axes"])
+            return -r.sum_(rows, axes=rest)
+    return None
+
+
 # Products.
 
 
@@ -275,7 +301,7 @@ def _is_bias(b: Node, w: Node) -> bool:
     return len(b.shape) == 1 and b.shape[0] == w.shape[1]
 
 
-@on(EXACT, ew.add)
+@LATE.on(EXACT, ew.add)
 def affine(node: Node) -> Node | None:
     """matmul(x, w) + b -> affine(x, w, b)"""
     for product, bias in (node.args, node.args[::-1]):
@@ -289,19 +315,19 @@ def affine(node: Node) -> Node | None:
     return None
 
 
-@rule(EXACT)
+@LATE.rule(EXACT)
 def affine_relu(x, w, b):
     """relu(affine(x, w, b)) -> affine_relu(x, w, b)"""
     return ew.relu(g.affine(x, w, b)), g.affine_relu(x, w, b)
 
 
-@rule(EXACT)
+@LATE.rule(EXACT)
 def affine_sigmoid(x, w, b):
     """sigmoid(affine(x, w, b)) -> affine_sigmoid(x, w, b)"""
     return ew.sigmoid(g.affine(x, w, b)), g.affine_sigmoid(x, w, b)
 
 
-@rule(EXACT)
+@LATE.rule(EXACT)
 def affine_tanh(x, w, b):
     """tanh(affine(x, w, b)) -> affine_tanh(x, w, b)"""
     return ew.tanh(g.affine(x, w, b)), g.affine_tanh(x, w, b)

@@ -160,6 +160,19 @@ def merge_permutations(node: Node) -> Node | None:
     return shape.permute_dims(inner.args[0], axes=tuple(inner.attrs["axes"][a] for a in axes))
 
 
+@on(EXACT, shape.permute_dims)
+def permute_new_axes(node: Node) -> Node | None:
+    """permute(expand_dims(x)) -> expand_dims(x) where the axes of x keep their order"""
+    (inner,) = node.args
+    if inner.op is not shape.expand_dims:
+        return None
+    axes, new = node.attrs["axes"], inner.attrs["axes"]
+    old = [axis for axis in axes if axis not in new]
+    if old != sorted(old):
+        return None
+    return shape.expand_dims(inner.args[0], axes=tuple(k for k, a in enumerate(axes) if a in new))
+
+
 @on(EXACT, shape.reshape)
 def merge_reshapes(node: Node) -> Node | None:
     """reshape(reshape(x)) -> reshape(x), and the identity -> x; new and dropped axes count as reshapes"""
@@ -226,6 +239,20 @@ def transposes_into_products(node: Node) -> Node | None:
         if _is_matrix_transpose(arg):
             args[k], flags[k] = arg.args[0], not flags[k]
     return matmul(*args, transpose_a=flags[0], transpose_b=flags[1])
+
+
+@on(STABLER, matmul)
+def product_over_one(node: Node) -> Node | None:
+    """matmul(x, y) -> spread(x) * spread(y) where the inner size is 1"""
+    a, b = (
+        shape.permute_dims(arg, axes=(*range(n - 2), n - 1, n - 2)) if node.attrs.get(flag) else arg
+        for arg, flag, n in zip(
+            node.args, ("transpose_a", "transpose_b"), [len(node.shape)] * 2, strict=True
+        )
+    )
+    if a.shape[-1] != 1:
+        return None
+    return broadcast(a, node.shape) * broadcast(b, node.shape)
 
 
 def _is_matrix_transpose(node: Node) -> bool:

@@ -59,6 +59,17 @@ def _count(node: Node) -> int:
     return math.prod(s for s in node.shape if isinstance(s, int))
 
 
+@on(EXACT, CONSTANT)
+def uniform_constant(node: Node) -> Node | None:
+    """an array of equal numbers -> that number, spread"""
+    array = node.attrs["value"].array
+    if array.ndim == 0 or array.size == 0:
+        return None
+    first = array.reshape(-1)[:1]
+    equal = first.tobytes() * array.size == array.tobytes()
+    return broadcast(constant_node(first[0]), node.shape) if equal else None
+
+
 @on(EXACT)
 def drop_unit(node: Node) -> Node | None:
     """op(unit, x) -> x and op(x, unit) -> x, as x * 1, x - 0, x + -0.0, x ** 1, b & True"""
@@ -431,6 +442,18 @@ def compare_with_itself(node: Node) -> Node | None:
     if strict or not is_float(x.dtype):
         return filled(node, node.op in (d.equal, d.less_equal, d.greater_equal))
     return None
+
+
+@rule(EXACT, where=lambda x, c: not math.isnan(uniform_number(c) or 0.0))
+def at_least_or_nan(x, c: Constant):
+    """(x >= c) | (x != x) -> ~(x < c)"""
+    return d.bitwise_or(x >= c, d.not_equal(x, x)), d.invert(x < c)
+
+
+@rule(EXACT, where=lambda x, c: not math.isnan(uniform_number(c) or 0.0))
+def at_most_or_nan(x, c: Constant):
+    """(x <= c) | (x != x) -> ~(x > c)"""
+    return d.bitwise_or(x <= c, d.not_equal(x, x)), d.invert(x > c)
 
 
 @rule(EXACT)

@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 from graphc.errors import GraphValueError, compose
 from graphc.ir import Graph
 from graphc.rewrite.engine import Firing, rewrite, rewrite_jointly
-from graphc.rewrite.gates import GATES
+from graphc.rewrite.gates import GATES, LATE
 from graphc.rewrite.joint import JOINT
 from graphc.rewrite.motion import MOTION
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     *MOTION.rules,
     *STABILIZE.rules,
     *GATES.rules,
+    *LATE.rules,
 )
 GROUPS = ("simplify", "stabilize", "gates")
 
@@ -37,7 +38,8 @@ class RuleSet:
 
     def rewrite(self, graph: Graph) -> Graph:
         """``graph`` in normal form."""
-        return rewrite(graph, self.rules, self.log)
+        early = [rule for rule in self.rules if rule not in LATE.rules]
+        return rewrite(rewrite(graph, early, self.log), self.rules, self.log)
 
     def join(self, graph: Graph) -> Graph:
         """``graph`` with its gates of several results."""
