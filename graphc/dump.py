@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.facts import ScalarCode
 from graphc.ir import CONSTANT, NOTES, SIZE, Graph, Literal, Node, uniform_value
 from graphc.types import TensorType, shape_text
 
@@ -101,11 +102,12 @@ def dump(graph: Graph) -> str:
     names = Names(graph)
     arguments = ", ".join(f"%{names[node]}: {node.type}" for node in graph.inputs)
     results = ", ".join(_operand(output, names) for output in graph.outputs)
-    body = textwrap.indent("\n".join([*_lines(graph, names), f"return {results}"]), "  ")
+    body = textwrap.indent("\n".join([*_lines(graph, names, set()), f"return {results}"]), "  ")
     return f"graph {graph.name}({arguments}) {{\n{body}\n}}"
 
 
-def _lines(graph: Graph, names: Names) -> list[str]:
+def _lines(graph: Graph, names: Names, computed: set[Node]) -> list[str]:
+    """A line a node; ``computed`` has what earlier lines compute, in gates before this one too."""
     shown = [
         node
         for node in graph.nodes()
@@ -119,10 +121,14 @@ def _lines(graph: Graph, names: Names) -> list[str]:
     lines = []
     for node, text in zip(shown, texts, strict=True):
         if "body" in node.attrs:
-            inner = [*_lines(node.attrs["body"], names), _yielded(node.attrs["body"], names)]
+            body: Graph = node.attrs["body"]
+            inner = [*_lines(body, names, computed), _yielded(body, names)]
             lines += [f"{text} {{", textwrap.indent("\n".join(inner), "  "), "}"]
         else:
-            comment = _comment(node)
+            # An index map costs nothing, so it is not worth saying.
+            again = node in computed and isinstance(node.op.lowering, ScalarCode)
+            computed.add(node)
+            comment = ", ".join(filter(None, ["recomputed" if again else "", _comment(node)]))
             lines.append(f"{text:<{column}} # {comment}" if comment else text)
     return lines
 

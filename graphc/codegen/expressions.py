@@ -27,6 +27,7 @@ RESERVED = frozenset(
         *MODULES,
         "jit",
         "cached_jit",
+        "exact_jit",
         "njit",
         "options",
     }

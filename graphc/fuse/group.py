@@ -14,6 +14,7 @@ from typing import TypeAlias
 import networkx as nx
 
 from graphc.dump import is_number
+from graphc.fuse.recompute import BYTES_PER_OPERATION, sources, values_to_recompute
 from graphc.fuse.roles import Role, role, space
 from graphc.ir import NOTES, Graph, Node, make_node
 from graphc.ops.fused import fused, item
@@ -61,17 +62,6 @@ def _earliest(arg: Node, here: Shape, level: dict[Node, int], ready: dict[Node, 
     return level[arg] if same_nest else ready[arg]
 
 
-def _sources(node: Node) -> Iterable[Node]:
-    """The arrays that ``node`` reads, through any chain of index maps."""
-    pending = list(node.args)
-    while pending:
-        arg = pending.pop()
-        if role(arg) is Role.READ:
-            pending.extend(arg.args)
-        elif arg.shape != ():
-            yield arg
-
-
 def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
     level = _levels(nodes, users)
     links = nx.Graph()
@@ -85,7 +75,7 @@ def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
                 and arg.shape == space(node)
             ):
                 links.add_edge(node, arg)
-        for source in _sources(node):
+        for source in sources(node):
             links.add_edge(node, (place, source))
     position = {node: i for i, node in enumerate(nodes)}
     groups = [
@@ -137,27 +127,78 @@ def _title(results: Sequence[Node], body: Sequence[Node]) -> str:
     return "_".join(dict.fromkeys(ops[-3:])) or "copy"
 
 
-def fuse(graph: Graph) -> Graph:
-    """The graph in which every group of loop nodes is one `fused` node with a body."""
+def fuse(graph: Graph, bytes_per_operation: float = BYTES_PER_OPERATION) -> Graph:
+    """The graph in which every group of loop nodes is one `fused` node with a body.
+
+    A value that another gate needs is stored, or computed again there, whichever costs less;
+    ``bytes_per_operation`` is what an operation costs, see `graphc.fuse.recompute`.
+    """
     nodes = graph.nodes()
     users = _users(graph)
     groups = _groups(nodes, users)
-    unit_of: dict[Node, int] = {n: k for k, group in enumerate(groups) for n in group}
+    gate_of: dict[Node, int] = {n: k for k, group in enumerate(groups) for n in group}
+    unit_of = dict(gate_of)
     for node in nodes:
         unit_of.setdefault(node, len(groups) + len(unit_of))
     order = _order(nodes, unit_of)
-    members: dict[int, list[Node]] = {}
-    for node in nodes:
-        members.setdefault(unit_of[node], []).append(node)
+    recomputed = values_to_recompute(nodes, users, gate_of, bytes_per_operation)
+    _keep_gates_short(groups, recomputed)
+    bodies = _bodies(graph, groups, order, recomputed, unit_of)
+    single = {unit_of[node]: node for node in nodes if node not in gate_of}
     new: dict[Node, Node] = {}
     for unit in order:
-        if unit < len(groups):
-            _fuse_group(members[unit], users, new)
-        else:
-            (node,) = members[unit]
+        if unit in bodies:
+            _make_gate(bodies[unit], new)
+        elif unit in single:
+            node = single[unit]
             new[node] = make_node(node.op, tuple(new[arg] for arg in node.args), node.attrs)
             NOTES.carry(node, new[node])
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
+
+
+def _closure(outputs: Iterable[Node], group: set[Node], recomputed: set[Node]) -> set[Node]:
+    """What a gate computes for ``outputs``: nodes of its own, and those that it computes again."""
+    found = set(outputs)
+    pending = list(found)
+    while pending:
+        node = pending.pop()
+        for arg in node.args:
+            if (arg in group or arg in recomputed) and arg not in found:
+                found.add(arg)
+                pending.append(arg)
+    return found
+
+
+def _keep_gates_short(groups: Sequence[Sequence[Node]], recomputed: set[Node]) -> None:
+    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`."""
+    for group in groups:
+        computed = _closure(group, set(group), recomputed)
+        if len(computed) > LARGEST_GATE:
+            recomputed -= computed.difference(group)
+
+
+def _bodies(
+    graph: Graph,
+    groups: Sequence[Sequence[Node]],
+    order: Sequence[int],
+    recomputed: set[Node],
+    unit_of: dict[Node, int],
+) -> dict[int, Graph]:
+    """The body of every gate of which something is needed; readers tell what that is, so they come first."""
+    nodes = graph.nodes()
+    position = {node: i for i, node in enumerate(nodes)}
+    needed = set(graph.outputs)
+    needed.update(arg for node in nodes if unit_of[node] >= len(groups) for arg in node.args)
+    bodies: dict[int, Graph] = {}
+    for unit in reversed(order):
+        results = tuple(n for n in groups[unit] if n in needed) if unit < len(groups) else ()
+        if results:
+            computed = _closure(results, set(groups[unit]), recomputed)
+            ordered = sorted(computed, key=position.__getitem__)
+            externals = _externals(computed, ordered)
+            needed.update(externals)
+            bodies[unit] = Graph(_title(results, ordered), externals, results)
+    return bodies
 
 
 def _order(nodes: Sequence[Node], unit_of: dict[Node, int]) -> list[int]:
@@ -172,12 +213,9 @@ def _order(nodes: Sequence[Node], unit_of: dict[Node, int]) -> list[int]:
     return list(nx.lexicographical_topological_sort(units, key=position.__getitem__))
 
 
-def _fuse_group(group: list[Node], users: Users, new: dict[Node, Node]) -> None:
-    inside = set(group)
-    results = tuple(n for n in group if any(u not in inside for u in users[n]))
-    externals = _externals(inside, group)
-    body = Graph("body", externals, results)
-    gate = fused(*(new[arg] for arg in externals), body=body, name=_title(results, group))
-    for index, result in enumerate(results):
+def _make_gate(body: Graph, new: dict[Node, Node]) -> None:
+    inner = Graph("body", body.inputs, body.outputs)
+    gate = fused(*(new[arg] for arg in body.inputs), body=inner, name=body.name)
+    for index, result in enumerate(body.outputs):
         new[result] = item(gate, index=index)
         NOTES.carry(result, new[result])

@@ -1,0 +1,204 @@
+"""Which values that cross from one gate to another are stored, and which each reader computes again.
+
+The choice is a minimum cut, as in Jain et al., "Checkmate: Breaking the Memory Wall with Optimal Tensor
+Rematerialization" (MLSys 2020) and in the partitioners of forward and backward graphs. A value v is two
+nodes, v_in -> v_out, joined by what storing v costs; an edge from the source to v_in has what computing it
+again costs; whoever computes v again needs its operands (operand_out -> v_in, uncuttable), and what another
+gate reads is needed (v_out -> sink, uncuttable). Values on the sink's side of the cut are computed again.
+
+Both costs are in bytes moved, at a nominal size of every named dimension:
+
+- storing is one write, and a read in every other gate that needs the value. A value that is an array in any
+  case (an input, a reduction, an operand of a kernel, a result) costs only the reads in gates that do not
+  read it already;
+- computing again is the op's ``cost`` in every such gate, converted by `BYTES_PER_OPERATION`.
+
+The gates that can come to need a value are counted before it is known which of them will, so where only some
+do, both costs are too high by the same factor.
+
+Only an elementwise value that all its readers read at their own index is ever computed again: a gate's loop
+has one index. A value that somebody reads through an index map is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import networkx as nx
+
+from graphc.fuse.roles import Role, role
+from graphc.ir import Node
+from graphc.types import Size, product
+
+NOMINAL_SIZE = 256
+"""Stands for every named dimension when costs are compared."""
+
+BYTES_PER_OPERATION = 2.0
+"""How many bytes are moved in the time of one operation of ``cost`` 1; measured, see docs/decisions.md."""
+
+Users: TypeAlias = "Mapping[Node, Sequence[Node | None]]"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a value costs: to store it, or to compute it again from ``operands`` (keys of other values)."""
+
+    store: float
+    recompute: float
+    operands: tuple[Hashable, ...] = ()
+    needed: bool = False
+
+
+def cost(values: Mapping[Any, Value], recomputed: Iterable[Any]) -> float:
+    """The cost of a choice: of what is needed directly, or as an operand of what is computed again.
+
+    >>> values = {"x": Value(0, math.inf), "y": Value(8, 3, ("x",), needed=True)}
+    >>> cost(values, []), cost(values, ["y"])
+    (8, 3)
+    """
+    chosen = set(recomputed)
+    pending = [key for key, value in values.items() if value.needed]
+    reached = set(pending)
+    total = 0.0
+    while pending:
+        value = values[key := pending.pop()]
+        if key not in chosen:
+            total += value.store
+            continue
+        total += value.recompute
+        pending += set(value.operands) - reached
+        reached.update(value.operands)
+    return total
+
+
+def cheapest(values: dict[Any, Value]) -> set[Any]:
+    """The values to compute again so that the whole costs least; ``values`` has operands before users.
+
+    >>> sorted(cheapest({"x": Value(0, math.inf), "y": Value(8, 3, ("x",), needed=True)}))
+    ['y']
+    """
+    undecided = _undecided(values)
+    links = nx.Graph()
+    links.add_nodes_from(undecided)
+    for key, value in undecided.items():
+        links.add_edges_from((key, o) for o in value.operands if o in undecided)
+    found: set[Any] = set()
+    for part in nx.connected_components(links):
+        problem = {key: undecided[key] for key in part}
+        for operand in {o for value in problem.values() for o in value.operands} - part:
+            problem[operand] = Value(values[operand].store, math.inf)
+        found |= _minimum_cut(problem)
+    return {key for key in values if key in found}
+
+
+def _undecided(values: dict[Any, Value]) -> dict[Any, Value]:
+    """The values for which the cut must be found, without those that are stored for certain.
+
+    No more flow goes through a value than its users can take, and what the edge from the source supplies
+    of it needs no operand. Where that edge supplies all, some minimum cut stores the value.
+    """
+    taken = {key: math.inf if value.needed else 0.0 for key, value in values.items()}
+    found: dict[Any, Value] = {}
+    for key, value in reversed(values.items()):
+        from_operands = min(taken[key], value.store) - value.recompute
+        if from_operands > 0:
+            found[key] = value
+            for operand in value.operands:
+                taken[operand] += from_operands
+    return found
+
+
+def _minimum_cut(values: Mapping[Any, Value]) -> set[Any]:
+    network = nx.DiGraph()
+    network.add_nodes_from(("source", "sink"))
+    for key, value in values.items():
+        network.add_edge((key, "in"), (key, "out"), capacity=value.store)
+        network.add_edge("source", (key, "in"), capacity=value.recompute)
+        network.add_edges_from(((operand, "out"), (key, "in")) for operand in value.operands)
+        if value.needed:
+            network.add_edge((key, "out"), "sink")
+    _, (_, sink_side) = nx.minimum_cut(network, "source", "sink")
+    return {key for key in values if (key, "in") in sink_side}
+
+
+def values_to_recompute(
+    nodes: Sequence[Node],
+    users: Users,
+    gate_of: Mapping[Node, int],
+    bytes_per_operation: float = BYTES_PER_OPERATION,
+) -> set[Node]:
+    """The elementwise nodes that gates other than their own compute again instead of reading an array.
+
+    ``nodes`` is the graph in topological order, ``users`` tells who reads each node (None is the caller),
+    ``gate_of`` numbers the gate of every loop node and reduction.
+    """
+    reads = {node: tuple(dict.fromkeys(sources(node))) for node in nodes if node in gate_of}
+    candidates = {node for node in reads if _is_candidate(node, users, gate_of)}
+    wanted = _gates_in_need(reads, gate_of, candidates)
+    reading = _reading_gates(reads, gate_of)
+    values: dict[Node, Value] = {}
+    for node in nodes:
+        if node in candidates:
+            many = wanted[node].bit_count()
+            store = _bytes(node) * (1 + many)
+            recompute = many * node.op.cost * _elements(node) * bytes_per_operation
+            needed = any(gate_of[user] != gate_of[node] for user in users[node] if user)
+            values[node] = Value(store, recompute, reads[node], needed)
+        elif node in wanted:
+            new_readers = wanted[node] & ~reading.get(node, 0)
+            values[node] = Value(_bytes(node) * new_readers.bit_count(), math.inf)
+    return cheapest(values)
+
+
+def sources(node: Node) -> Iterator[Node]:
+    """The arrays that ``node`` reads, at its own index or through any chain of index maps."""
+    pending = list(node.args)
+    while pending:
+        arg = pending.pop()
+        if role(arg) is Role.READ:
+            pending.extend(arg.args)
+        elif arg.shape != ():
+            yield arg
+
+
+def _is_candidate(node: Node, users: Users, gate_of: Mapping[Node, int]) -> bool:
+    """Whether every reader of an elementwise node is a loop or a reduction over its elements."""
+    return role(node) is Role.LOOP and all(user in gate_of for user in users[node])
+
+
+def _reading_gates(
+    reads: dict[Node, tuple[Node, ...]], gate_of: Mapping[Node, int]
+) -> dict[Node, int]:
+    """The gates that read each array, as the bits of a number."""
+    reading: dict[Node, int] = {}
+    for node, read in reads.items():
+        for source in read:
+            reading[source] = reading.get(source, 0) | 1 << gate_of[node]
+    return reading
+
+
+def _gates_in_need(
+    reads: dict[Node, tuple[Node, ...]], gate_of: Mapping[Node, int], candidates: set[Node]
+) -> dict[Node, int]:
+    """The gates that need a value, but its own, when all candidates are computed again; as bits."""
+    wanted: dict[Node, int] = {}
+    for node in reversed(reads):
+        own = 1 << gate_of[node]
+        beyond = wanted[node] = wanted.get(node, 0) & ~own
+        for source in reads[node]:
+            wanted[source] = wanted.get(source, 0) | own | (beyond if node in candidates else 0)
+    return wanted
+
+
+def _elements(node: Node) -> int:
+    count = product(node.shape)
+    if isinstance(count, Size):
+        count = count.evaluate(dict.fromkeys(count.names(), NOMINAL_SIZE))
+    return max(count, 1)
+
+
+def _bytes(node: Node) -> int:
+    return _elements(node) * node.dtype.itemsize
