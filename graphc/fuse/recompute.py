@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import networkx as nx
 
+from graphc.dump import is_number
 from graphc.fuse.roles import Role, role
 from graphc.ir import Node
 from graphc.types import Size, product
@@ -57,7 +58,7 @@ def cost(values: Mapping[Any, Value], recomputed: Iterable[Any]) -> float:
 
     >>> values = {"x": Value(0, math.inf), "y": Value(8, 3, ("x",), needed=True)}
     >>> cost(values, []), cost(values, ["y"])
-    (8, 3)
+    (8.0, 3.0)
     """
     chosen = set(recomputed)
     pending = [key for key, value in values.items() if value.needed]
@@ -84,14 +85,20 @@ def cheapest(values: dict[Any, Value]) -> set[Any]:
     links = nx.Graph()
     links.add_nodes_from(undecided)
     for key, value in undecided.items():
-        links.add_edges_from((key, o) for o in value.operands if o in undecided)
+        # Two values are weighed together where their choices have an operand's cost in common.
+        paid = (o for o in value.operands if o in undecided or not _is_free(values[o]))
+        links.add_edges_from((key, operand) for operand in paid)
     found: set[Any] = set()
     for part in nx.connected_components(links):
-        problem = {key: undecided[key] for key in part}
-        for operand in {o for value in problem.values() for o in value.operands} - part:
-            problem[operand] = Value(values[operand].store, math.inf)
-        found |= _minimum_cut(problem)
+        keys = part.union(*(undecided[key].operands for key in part if key in undecided))
+        stored = {k: replace(values[k], recompute=math.inf, operands=()) for k in keys}
+        found |= _minimum_cut(stored | {k: undecided[k] for k in part if k in undecided})
     return {key for key in values if key in found}
+
+
+def _is_free(value: Value) -> bool:
+    """Whether a value that is stored for certain costs those who use it nothing."""
+    return value.needed or value.store == 0
 
 
 def _undecided(values: dict[Any, Value]) -> dict[Any, Value]:
@@ -135,7 +142,7 @@ def values_to_recompute(
     ``nodes`` is the graph in topological order, ``users`` tells who reads each node (None is the caller),
     ``gate_of`` numbers the gate of every loop node and reduction.
     """
-    reads = {node: tuple(dict.fromkeys(sources(node))) for node in nodes if node in gate_of}
+    reads = {node: _arrays_read(node) for node in nodes if node in gate_of}
     candidates = {node for node in reads if _is_candidate(node, users, gate_of)}
     wanted = _gates_in_need(reads, gate_of, candidates)
     reading = _reading_gates(reads, gate_of)
@@ -162,6 +169,10 @@ def sources(node: Node) -> Iterator[Node]:
             pending.extend(arg.args)
         elif arg.shape != ():
             yield arg
+
+
+def _arrays_read(node: Node) -> tuple[Node, ...]:
+    return tuple(dict.fromkeys(arg for arg in sources(node) if not is_number(arg)))
 
 
 def _is_candidate(node: Node, users: Users, gate_of: Mapping[Node, int]) -> bool:

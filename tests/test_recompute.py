@@ -1,0 +1,253 @@
+"""Which values gates compute again instead of reading them, and that nothing else changes by it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import plain_source, same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphc as gx
+from graphc.codegen.module import module_source
+from graphc.compile import PIPELINE, Pass, declared_graph, run_pipeline
+from graphc.dump import dump
+from graphc.function import Function, Plan
+from graphc.fuse.group import LARGEST_GATE, fuse
+from graphc.fuse.recompute import Value, cheapest, cost
+from graphc.verify import verify
+
+NEVER = math.inf
+
+
+def fused(inputs, outputs, bytes_per_operation=2.0):
+    """The fused graph when an operation costs as much as so many bytes moved."""
+    last = Pass(partial(fuse, bytes_per_operation=bytes_per_operation), stage="fused")
+    graph = declared_graph(inputs, outputs, "f")
+    return run_pipeline(graph, (*PIPELINE[:-1], last), inspect=verify)["fused"]
+
+
+def compiled(inputs, outputs, bytes_per_operation=2.0):
+    graph = fused(inputs, outputs, bytes_per_operation)
+    stages = {"declared": declared_graph(inputs, outputs, "f"), "fused": graph}
+    return Function(Plan(stages, module_source(graph, cache=False), outputs, False))
+
+
+def recomputed(graph):
+    """The ops that the dump says are computed again, in order."""
+    lines = [line for line in dump(graph).splitlines() if "# recomputed" in line]
+    return [line.split(" = ")[1].split("(")[0].strip() for line in lines]
+
+
+def stored(graph):
+    """The arrays that gates hand to each other or to the caller."""
+    bodies = [node.attrs["body"] for node in graph.nodes() if "body" in node.attrs]
+    return sum(len(node.shape) > 0 for body in bodies for node in body.outputs)
+
+
+# The cut.
+
+
+@st.composite
+def problems(draw):
+    """Values 0 ... n - 1, whose operands come before them; some can only be stored."""
+    values = {}
+    for k in range(draw(st.integers(1, 7))):
+        operands = draw(st.sets(st.integers(0, k - 1))) if k else set()
+        recompute = draw(st.sampled_from([NEVER, 0, 1, 2, 3, 5, 8]))
+        values[k] = Value(draw(st.integers(0, 12)), recompute, tuple(operands), draw(st.booleans()))
+    return values
+
+
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(problems())
+def test_no_choice_costs_less_than_the_cut(values):
+    subsets = itertools.chain.from_iterable(
+        itertools.combinations(values, n) for n in range(len(values) + 1)
+    )
+    assert cost(values, cheapest(values)) == min(cost(values, chosen) for chosen in subsets)
+
+
+def test_the_cut_weighs_a_shared_operand_once():
+    shared = {"x": Value(0, NEVER), "u": Value(100, 6, ("x",))}
+    readers = {k: Value(5, 1, ("u",), needed=True) for k in "vw"}
+    assert cheapest(shared | {"v": readers["v"]}) == set()
+    assert cheapest(shared | readers) == {"u", "v", "w"}
+    assert cost(shared | readers, {"u", "v", "w"}) == 8
+
+
+# What is chosen in graphs.
+
+
+@pytest.fixture
+def x():
+    return gx.input("x", ("N", 8))
+
+
+def centered(y):
+    return y - y.max(axis=1, keepdims=True)
+
+
+def test_a_cheap_chain_is_computed_again(x):
+    graph = fused([x], centered(gx.maximum(-x, 0.5)))
+    # Two operations of 2 bytes and a read of x, which nothing else reads there, against 16 bytes.
+    assert recomputed(graph) == ["negative", "maximum"]
+    assert stored(graph) == 2
+
+
+def test_an_expensive_value_is_kept(x):
+    # exp has cost 10: 20 bytes, and 16 for storing it.
+    graph = fused([x], centered(gx.exp(x)))
+    assert recomputed(graph) == []
+    assert stored(graph) == 3
+    assert recomputed(fused([x], centered(gx.exp(x)), bytes_per_operation=0.5)) == ["exp"]
+
+
+def test_a_kept_value_is_where_a_chain_begins(x):
+    # The exp is kept for two cheap values that follow it: storing each of them would cost more.
+    y = gx.exp(x)
+    outputs = [centered(y + 1), y * gx.sum(y - 1, axis=1, keepdims=True)]
+    graph = fused([x], outputs)
+    assert "exp" not in recomputed(graph)
+    assert recomputed(graph) == ["add"]
+
+
+def test_with_free_arithmetic_everything_and_with_priceless_nothing_is_computed_again(x):
+    outputs = centered(gx.tanh(gx.exp(x) * gx.sin(x)))
+    assert recomputed(fused([x], outputs, 0)) == ["exp", "sin", "multiply", "tanh"]
+    assert recomputed(fused([x], outputs, NEVER)) == []
+
+
+def test_what_must_be_an_array_is_read(x):
+    """A result, an operand of a product, and what is read through an index map."""
+    y = gx.maximum(x, 0.5)
+    w = gx.input("w", (8, 8))
+    for outputs in ([centered(y), y], [centered(y), y @ w], [centered(y), y[:, ::-1] * x]):
+        inputs = [x, w] if outputs[1].shape == y.shape and len(outputs) == 2 else [x]
+        assert recomputed(fused(inputs, outputs, 0)) == []
+
+
+def test_reading_many_arrays_costs_too():
+    inputs = [gx.input(name, ("N", 8)) for name in "abcd"]
+    a, b, c, d = inputs
+    # Four reads of 8 bytes are more than one write and one read, even if sums were free.
+    assert recomputed(fused(inputs, centered(a + b + c + d), 0)) == []
+    assert recomputed(fused(inputs[:1], centered(a + 1), 0)) == ["add"]
+
+
+def test_a_value_of_many_readers_is_stored():
+    """Eight operations in each of many gates are more than one write."""
+    x = gx.input("x", ("N", 8))
+    y = x
+    for k in range(5):
+        y = gx.maximum(y, 0.1 * k) * 0.5
+    total = y
+    for _ in range(6):
+        total = gx.minimum(centered(total), y)
+    assert recomputed(fused([x], total)).count("multiply") == 0
+
+
+def test_gates_stay_short():
+    x = gx.input("x", ("N", 8))
+    y = x
+    for k in range(LARGEST_GATE // 2 + 100):
+        y = gx.maximum(y * 0.5, 0.001 * k)
+    graph = fused([x], centered(y) + y.sum(axis=0), 0)
+    bodies = [node.attrs["body"] for node in graph.nodes() if "body" in node.attrs]
+    computed = [sum(n not in body.inputs for n in body.nodes()) for body in bodies]
+    # Index maps and constants are no statements.
+    assert max(computed) < 2.1 * LARGEST_GATE
+
+
+# What does not change.
+
+
+def softmax_network(dtype):
+    x, y = gx.input("x", ("N", 6), dtype), gx.input("y", ("N",), gx.int64)
+    weights = [
+        gx.input("W", (6, 7), dtype),
+        gx.input("b", (7,), dtype),
+        gx.input("V", (7, 5), dtype),
+    ]
+    W, b, V = weights
+    h = gx.nn.sigmoid(x @ W + b)
+    loss = gx.mean(gx.nn.softmax_cross_entropy(gx.tanh(h @ V), y))
+    return [x, y, *weights], [loss, *gx.grad(loss, weights)]
+
+
+def layer_norm(dtype):
+    x, target = gx.input("x", ("N", 16), dtype), gx.input("target", ("N", 16), dtype)
+    gain, bias = gx.input("gain", (16,), dtype), gx.input("bias", (16,), dtype)
+    c = x - x.mean(axis=1, keepdims=True)
+    scale = gx.sqrt(gx.mean(c * c, axis=1, keepdims=True) + 1e-5)
+    loss = gx.mean((gx.tanh(c / scale * gain + bias) - target) ** 2)
+    return [x, target, gain, bias], [loss, *gx.grad(loss, [x, gain, bias])]
+
+
+def arrays_for(inputs, n):
+    rng = np.random.default_rng(5)
+    shapes = [tuple(d if isinstance(d, int) else n for d in t.shape) for t in inputs]
+    return [
+        rng.integers(0, 5, shape) if t.dtype.kind == "i" else rng.normal(size=shape).astype(t.dtype)
+        for t, shape in zip(inputs, shapes, strict=True)
+    ]
+
+
+def run_plain(graph, arrays):
+    source = module_source(graph, cache=False)
+    namespace = {}
+    exec(plain_source(source.text), namespace)
+    return namespace[source.entry](*arrays)
+
+
+NETWORKS = [softmax_network, layer_norm]
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_results_are_equal_bit_by_bit(network, dtype):
+    inputs, outputs = network(dtype)
+    arrays = arrays_for(inputs, 9)
+    graphs = [fused(inputs, outputs, price) for price in (NEVER, 2.0, 0)]
+    assert recomputed(graphs[0]) == []
+    assert recomputed(graphs[2])
+    without, *others = [run_plain(graph, arrays) for graph in graphs]
+    for found in others:
+        assert all(map(same_bits, map(np.asarray, found), map(np.asarray, without)))
+
+
+def test_a_layer_norm_needs_fewer_arrays():
+    inputs, outputs = layer_norm(gx.float64)
+    assert stored(fused(inputs, outputs)) < stored(fused(inputs, outputs, NEVER))
+
+
+def test_the_dump_is_the_same_every_time():
+    inputs, outputs = layer_norm(gx.float64)
+    assert dump(fused(inputs, outputs)) == dump(fused(inputs, outputs))
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+def test_two_gates_that_compute_a_value_agree_in_every_bit(dtype):
+    """Merged into one rounding in one gate and not in the other, no element would equal its maximum."""
+    x = gx.input("x", ("N", 32), dtype)
+    w, b = gx.input("w", (32,), dtype), gx.input("b", (32,), dtype)
+    y = x * w
+    z = y + b
+    is_largest = z == z.max(axis=1, keepdims=True)
+    outputs = [gx.sum(gx.where(is_largest, 1, 0), axis=1), gx.max(y, axis=1)]
+    f = compiled([x, w, b], outputs, 0)
+    assert f.dump().count("# recomputed") == 2
+    rng = np.random.default_rng(3)
+    arrays = [rng.normal(size=shape).astype(dtype) for shape in ((200, 32), 32, 32)]
+    np.testing.assert_array_equal(f(*arrays)[0], 1)
+    assert "@exact_jit" in f.dump("source")
+
+
+def test_only_gates_that_share_a_value_are_without_contraction(x):
+    assert "exact_jit" not in gx.compile([x], gx.exp(x), cache=False).dump("source")
+    source = gx.compile([x], centered(-x), cache=False).dump("source")
+    assert source.count("@exact_jit") == 2
