@@ -7,14 +7,16 @@ symbols they give a pattern, called with nodes they give nodes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cached_property
+from itertools import chain
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from graphc.ir import BROADCAST_TO, Node, Op, Symbol, uniform_value
+from graphc.ir import BROADCAST_TO, CONSTANT, Node, Op, Symbol, uniform_value
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce, shape
 
@@ -54,6 +56,19 @@ class Pattern(Symbol):
     def applied(self, op: Op, args: tuple[Any, ...], attrs: Mapping[str, Hashable]) -> Pattern:
         return Apply(op, tuple(as_pattern(arg) for arg in args), dict(attrs))
 
+    @property
+    def heads(self) -> frozenset[Op] | None:
+        """The ops that a matching node can have; None for any."""
+        return None
+
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        """Every way to bind the variables so that this is ``node``; ``node`` has one of the `heads`."""
+        raise NotImplementedError
+
+    def loosened(self) -> Pattern:
+        """The pattern whose sums and products match in any order and association."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Variable(Pattern):
@@ -62,6 +77,18 @@ class Variable(Pattern):
     name: str
     kind: Kind | None = None
 
+    @property
+    def heads(self) -> frozenset[Op] | None:
+        return CONSTANTS if self.kind is Kind.CONSTANT else None
+
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        if self.kind is Kind.CONSTANT and uniform_value(node) is None:
+            return ()
+        known = bound.get(self.name)
+        if known is None:
+            return ({**bound, self.name: node},)
+        return (bound,) if known is node else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Number(Pattern):
@@ -69,14 +96,12 @@ class Number(Pattern):
 
     value: float
 
+    @property
+    def heads(self) -> frozenset[Op] | None:
+        return CONSTANTS
 
-@dataclass(frozen=True, eq=False)
-class Apply(Pattern):
-    """An op on patterns; values of ``attrs`` may be variables."""
-
-    op: Op
-    args: tuple[Pattern, ...]
-    attrs: dict[str, Any]
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        return (bound,) if is_number(node, self.value) else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +110,81 @@ class Spread(Pattern):
 
     source: Pattern
     axes: Any
+
+    @property
+    def heads(self) -> frozenset[Op] | None:
+        return SPREADS
+
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        source, axes = spread_source(node)
+        if axes and fits(self.source, source):
+            for extended in _unify(self.axes, axes, bound):
+                yield from self.source.match(source, extended)
+
+    def loosened(self) -> Pattern:
+        return Spread(self.source.loosened(), self.axes)
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Pattern):
+    """An op on patterns; values of ``attrs`` may be variables. Operands of commutative ops change places."""
+
+    op: Op
+    args: tuple[Pattern, ...]
+    attrs: dict[str, Any]
+
+    @cached_property
+    def heads(self) -> frozenset[Op] | None:
+        return frozenset({self.op})
+
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        orders = [node.args]
+        if node.op.commutative and node.args[0] is not node.args[1]:
+            orders.append(node.args[::-1])
+        orders = [args for args in orders if all(map(fits, self.args, args))]
+        for extended in self._unify_attrs(node, bound) if orders else ():
+            for args in orders:
+                yield from _match_all(self.args, args, extended)
+
+    def _unify_attrs(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        if self.attrs.keys() != node.attrs.keys():
+            return ()
+        for name, wanted in self.attrs.items():
+            extended = next(iter(_unify(wanted, node.attrs[name], bound)), None)
+            if extended is None:
+                return ()
+            bound = extended
+        return (bound,)
+
+    def loosened(self) -> Pattern:
+        family = _family(self.op)
+        if family is None:
+            return Apply(self.op, tuple(arg.loosened() for arg in self.args), self.attrs)
+        terms = [(sign, term.loosened()) for sign, term in _pattern_terms(self, family)]
+        terms.sort(key=lambda term: _vagueness(term[1]))
+        return Terms(family, tuple(terms))
+
+
+@dataclass(frozen=True, eq=False)
+class Terms(Pattern):
+    """A sum or product of terms in any order, however it is put together; the vaguest term comes last."""
+
+    family: Family
+    terms: tuple[tuple[int, Pattern], ...]
+
+    @cached_property
+    def heads(self) -> frozenset[Op] | None:
+        return frozenset(self.family.signs)
+
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        last = self.terms[-1][1]
+        if isinstance(last, Variable) and last.kind is Kind.REST:
+            nodes = list(_all_terms(node, self.family))
+            if len(self.terms) <= len(nodes) <= MOST_TERMS:
+                yield from _assign(self.terms[:-1], nodes, bound, (last.name, self.family))
+            return
+        for nodes in _split_top(node, len(self.terms), self.family):
+            yield from _assign(self.terms, nodes, bound, None)
 
 
 def as_pattern(value: Any) -> Pattern:
@@ -110,38 +210,14 @@ def variables_of(function: Callable[..., Any]) -> dict[str, Variable]:
 
 # Matching.
 
-
-def match(pattern: Pattern, node: Node, bound: Bound, loose: bool) -> Iterator[Bound]:
-    """Every way to bind the variables of ``pattern`` so that it is ``node``.
-
-    ``loose`` sums and products match in any order and association, and a quotient matches a product with
-    the inverse; otherwise only operands of commutative ops change places.
-    """
-    if isinstance(pattern, Variable):
-        yield from _match_variable(pattern, node, bound)
-    elif isinstance(pattern, Number):
-        if is_number(node, pattern.value):
-            yield bound
-    elif isinstance(pattern, Spread):
-        source, axes = spread_source(node)
-        for extended in _unify(pattern.axes, axes, bound) if axes else ():
-            yield from match(pattern.source, source, extended, loose)
-    elif isinstance(pattern, Apply):
-        family = family_of(pattern.op)
-        if loose and family:
-            yield from _match_terms(pattern, node, bound, family)
-        elif node.op is pattern.op:
-            yield from _match_operands(pattern, node, bound, loose)
+CONSTANTS = frozenset({CONSTANT, BROADCAST_TO})
+SPREADS = frozenset({BROADCAST_TO, shape.expand_dims})
 
 
-def _match_variable(variable: Variable, node: Node, bound: Bound) -> Iterator[Bound]:
-    if variable.kind is Kind.CONSTANT and uniform_value(node) is None:
-        return
-    known = bound.get(variable.name)
-    if known is None:
-        yield {**bound, variable.name: node}
-    elif known is node:
-        yield bound
+def fits(pattern: Pattern, node: Node) -> bool:
+    """Whether the op of ``node`` is one that ``pattern`` can match: what most nodes fail first."""
+    heads = pattern.heads
+    return heads is None or node.op in heads
 
 
 def is_number(node: Node, value: float | None) -> bool:
@@ -154,46 +230,21 @@ def is_number(node: Node, value: float | None) -> bool:
     return True
 
 
-def _match_operands(pattern: Apply, node: Node, bound: Bound, loose: bool) -> Iterator[Bound]:
-    for extended in _unify_attrs(pattern, node, bound):
-        orders = [node.args]
-        if node.op.commutative and node.args[0] is not node.args[1]:
-            orders.append(node.args[::-1])
-        for args in orders:
-            yield from _match_all(pattern.args, args, extended, loose)
-
-
-def _match_all(
-    patterns: Sequence[Pattern], nodes: Sequence[Node], bound: Bound, loose: bool
-) -> Iterator[Bound]:
-    if len(patterns) != len(nodes):
-        return
+def _match_all(patterns: Sequence[Pattern], nodes: Sequence[Node], bound: Bound) -> Iterable[Bound]:
     if not patterns:
-        yield bound
-        return
-    for extended in match(patterns[0], nodes[0], bound, loose):
-        yield from _match_all(patterns[1:], nodes[1:], extended, loose)
+        return (bound,) if not nodes else ()
+    first = patterns[0].match(nodes[0], bound) if nodes else ()
+    if len(patterns) == 1:
+        return first if len(nodes) == 1 else ()
+    return chain.from_iterable(_match_all(patterns[1:], nodes[1:], b) for b in first)
 
 
-def _unify_attrs(pattern: Apply, node: Node, bound: Bound) -> Iterator[Bound]:
-    if set(pattern.attrs) != set(node.attrs):
-        return
-    for name, wanted in pattern.attrs.items():
-        extended = next(_unify(wanted, node.attrs[name], bound), None)
-        if extended is None:
-            return
-        bound = extended
-    yield bound
-
-
-def _unify(wanted: Any, value: Any, bound: Bound) -> Iterator[Bound]:
+def _unify(wanted: Any, value: Any, bound: Bound) -> Iterable[Bound]:
     if not isinstance(wanted, Variable):
-        if wanted == value:
-            yield bound
-    elif wanted.name not in bound:
-        yield {**bound, wanted.name: value}
-    elif bound[wanted.name] == value:
-        yield bound
+        return (bound,) if wanted == value else ()
+    if wanted.name not in bound:
+        return ({**bound, wanted.name: value},)
+    return (bound,) if bound[wanted.name] == value else ()
 
 
 def spread_source(node: Node) -> tuple[Node, tuple[int, ...]]:
@@ -233,8 +284,7 @@ PRODUCT = Family(
 )
 
 
-def family_of(op: Op) -> Family | None:
-    """The family whose terms an op combines."""
+def _family(op: Op) -> Family | None:
     return next((family for family in (SUM, PRODUCT) if op in family.signs), None)
 
 
@@ -246,51 +296,39 @@ def _pattern_terms(pattern: Pattern, family: Family, sign: int = 1) -> list[Term
     return [term for s, arg in pairs for term in _pattern_terms(arg, family, sign * s)]
 
 
-def _match_terms(pattern: Apply, node: Node, bound: Bound, family: Family) -> Iterator[Bound]:
-    if node.op not in family.signs:
-        return
-    terms = sorted(_pattern_terms(pattern, family), key=lambda term: _vagueness(term[1]))
-    rest = terms[-1][1] if isinstance(terms[-1][1], Variable) else None
-    if rest is not None and rest.kind is Kind.REST:
-        nodes = list(_all_terms(node, family))
-        if len(terms) <= len(nodes) <= MOST_TERMS:
-            yield from _assign(terms[:-1], nodes, bound, (rest.name, family))
-        return
-    for nodes in _split(1, node, len(terms), family, top=True):
-        yield from _assign(terms, nodes, bound, None)
-
-
 def _vagueness(pattern: Pattern) -> int:
     if isinstance(pattern, Variable):
         return 3 if pattern.kind is Kind.REST else 2 if pattern.kind is None else 1
     return 0
 
 
-def _all_terms(node: Node, family: Family, sign: int = 1, top: bool = True) -> Iterator[Term]:
+def _all_terms(node: Node, family: Family, sign: int = 1) -> Iterator[Term]:
     if node.op not in family.signs:
         yield sign, node
         return
     for s, arg in zip(family.signs[node.op], node.args, strict=True):
-        yield from _all_terms(arg, family, sign * s, False)
+        yield from _all_terms(arg, family, sign * s)
 
 
-def _split(
-    sign: int, node: Node, count: int, family: Family, top: bool = False
-) -> Iterator[list[Term]]:
-    """Every way to see ``node`` as ``count`` terms; the topmost node is always taken apart."""
-    if count == 1 and not top:
-        yield [(sign, node)]
-    signs = family.signs.get(node.op)
-    if signs is None:
-        return
+def _split_top(node: Node, count: int, family: Family, sign: int = 1) -> Iterable[list[Term]]:
+    """Every way to see ``node``, taken apart at least once, as ``count`` terms."""
+    signs = family.signs[node.op]
     if len(signs) == 1:
-        yield from _split(sign * signs[0], node.args[0], count, family)
-        return
+        return _split(sign * signs[0], node.args[0], count, family)
     left, right = node.args
-    for k in range(1, count):
-        for first in _split(sign * signs[0], left, k, family):
-            for second in _split(sign * signs[1], right, count - k, family):
-                yield first + second
+    return (
+        first + second
+        for k in range(1, count)
+        for first in _split(sign * signs[0], left, k, family)
+        for second in _split(sign * signs[1], right, count - k, family)
+    )
+
+
+def _split(sign: int, node: Node, count: int, family: Family) -> Iterable[list[Term]]:
+    whole = [[(sign, node)]] if count == 1 else []
+    if node.op not in family.signs or (count == 1 and len(node.args) > 1):
+        return whole
+    return chain(whole, _split_top(node, count, family, sign))
 
 
 def _assign(
@@ -302,12 +340,12 @@ def _assign(
             yield bound
         elif rest is not None and nodes:
             name, family = rest
-            yield from _match_variable(Variable(name), _joined(nodes, family), bound)
+            yield from Variable(name).match(_joined(nodes, family), bound)
         return
     sign, pattern = terms[0]
     for i, (s, node) in enumerate(nodes):
-        if s == sign:
-            for extended in match(pattern, node, bound, loose=True):
+        if s == sign and fits(pattern, node):
+            for extended in pattern.match(node, bound):
                 yield from _assign(terms[1:], nodes[:i] + nodes[i + 1 :], extended, rest)
 
 

@@ -9,16 +9,7 @@ from typing import Any, TypeAlias
 
 from graphc.errors import InvalidGraph, compose
 from graphc.ir import Graph, Node, Op, filled
-from graphc.rewrite.pattern import (
-    Apply,
-    Attribute,
-    Constant,
-    Rest,
-    as_pattern,
-    family_of,
-    match,
-    variables_of,
-)
+from graphc.rewrite.pattern import Attribute, Constant, Rest, as_pattern, variables_of
 
 __all__ = ["Attribute", "Constant", "JointRule", "Label", "Rest", "Rule", "Table"]
 
@@ -88,24 +79,20 @@ def pattern_rule(
     """
     variables = variables_of(function)
     before = as_pattern(function(**variables)[0])
-    if not isinstance(before, Apply):
+    before = before if label is Label.EXACT else before.loosened()
+    heads = before.heads
+    if heads is None:
         raise InvalidGraph(compose(function.__name__, "the left side is not an op"))
-    loose = label is not Label.EXACT
 
     def apply(node: Node) -> Node | None:
-        for bound in match(before, node, {}, loose):
+        for bound in before.match(node, {}):
             if where is None or where(**bound):
                 after = function(**bound)[1]
                 result = after() if callable(after) else after
                 return result if isinstance(result, Node) else filled(node, result)
         return None
 
-    return Rule(function.__name__, label, first_line(function), apply, _roots(before, loose), group)
-
-
-def _roots(before: Apply, loose: bool) -> frozenset[Op]:
-    family = family_of(before.op) if loose else None
-    return frozenset(family.signs) if family else frozenset({before.op})
+    return Rule(function.__name__, label, first_line(function), apply, heads, group)
 
 
 @dataclass

@@ -38,8 +38,9 @@ class RuleSet:
 
     def rewrite(self, graph: Graph) -> Graph:
         """``graph`` in normal form."""
+        late = [rule for rule in self.rules if rule in LATE.rules]
         early = [rule for rule in self.rules if rule not in LATE.rules]
-        return rewrite(rewrite(graph, early, self.log), self.rules, self.log)
+        return rewrite(rewrite(graph, early, self.log), late, self.log)
 
     def join(self, graph: Graph) -> Graph:
         """``graph`` with its gates of several results."""
