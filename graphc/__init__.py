@@ -93,7 +93,9 @@ from graphc.errors import (
     GraphTypeError,
     GraphValueError,
     InvalidGraph,
+    RewriteError,
 )
+from graphc.extension import rule
 from graphc.function import Function
 from graphc.types import Size, bool_, float32, float64, int32, int64
 from graphc.types import bool_ as bool

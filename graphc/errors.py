@@ -33,6 +33,10 @@ class GradientMismatch(GraphcError, AssertionError):
     """An analytic gradient and its numerical approximation part."""
 
 
+class RewriteError(GraphcError):
+    """A rewrite rule changes a type, or rules undo each other without end."""
+
+
 class InvalidGraph(GraphcError):
     """The verifier found a node whose type contradicts its op's type rule."""
 

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verify",),
     ("ops",),
     ("dsl", "nn", "special", "autodiff", "rewrite", "fuse", "codegen"),
-    ("derivatives", "arguments", "store", "structure", "function"),
+    ("derivatives", "extension", "arguments", "store", "structure", "function"),
     ("compile",),
     ("check",),
     ("__init__",),

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from graphc.errors import InvalidGraph, compose
+from graphc.errors import RewriteError, compose
 from graphc.ir import NOTES, Graph, Location, Node, Op, located, make_node, walk
 from graphc.rewrite.rules import JointRule, Rule
 
@@ -48,7 +48,7 @@ class Engine:
     def normal_form(self, root: Node) -> Node:
         """What ``root`` is when no rule applies to it or to anything below it.
 
-        Raises `InvalidGraph` for a rule that changes a type and for rules that never come to an end, naming
+        Raises `RewriteError` for a rule that changes a type and for rules that never come to an end, naming
         them.
         """
         stack = [root]
@@ -96,8 +96,8 @@ class Engine:
     def _record(self, rule: Rule, node: Node, after: Node) -> None:
         if after.type != node.type:
             problem = f"the rule changes {node.type} to {after.type}"
-            raise InvalidGraph(
-                compose(rule.name, problem, location=str(node.location or ""), fix=rule.text)
+            raise RewriteError(
+                compose(rule.name, problem, location=str(node.location or ""), detail=rule.text)
             )
         self._becomes[node] = after
         self._fired[node] = rule
@@ -116,7 +116,7 @@ class Engine:
             return
         rules = [self._fired[node].name for node in open_rewritings if node in self._fired]
         names = ", ".join(name for name, _ in Counter(rules[-LONGEST_CHAIN:]).most_common(4))
-        raise InvalidGraph(compose("rewrite", f"these rules never come to an end: {names}"))
+        raise RewriteError(compose("rewrite", f"these rules never come to an end: {names}"))
 
 
 def rewrite(graph: Graph, rules: Sequence[Rule], log: list[Firing] | None = None) -> Graph:

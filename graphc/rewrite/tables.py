@@ -12,6 +12,7 @@ from graphc.rewrite.engine import Firing, rewrite, rewrite_jointly
 from graphc.rewrite.gates import GATES, LATE
 from graphc.rewrite.joint import JOINT
 from graphc.rewrite.motion import MOTION
+from graphc.rewrite.own import OwnRule
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
 from graphc.rewrite.simplify import SIMPLIFY
 from graphc.rewrite.stabilize import STABILIZE
@@ -25,7 +26,7 @@ RULES: tuple[Rule, ...] = (
 )
 GROUPS = ("simplify", "stabilize", "gates")
 
-Rewrites: TypeAlias = "bool | Mapping[str | Rule, bool]"
+Rewrites: TypeAlias = "bool | Mapping[str | OwnRule, bool]"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def choose(rewrites: Rewrites = True) -> RuleSet:
     if isinstance(rewrites, bool):
         return RuleSet(_on(RULES, {}) if rewrites else (), _on(JOINT, {}) if rewrites else ())
     _refuse_unknown(rewrites)
-    own = tuple(rule for rule in rewrites if isinstance(rule, Rule))
-    named = {k if isinstance(k, str) else k.name: on for k, on in rewrites.items()}
-    return RuleSet(_on((*own, *RULES), named), _on(JOINT, named))
+    named = {name: on for name, on in rewrites.items() if isinstance(name, str)}
+    rules = _on(RULES, named)
+    own = [rule for rule, on in rewrites.items() if isinstance(rule, OwnRule) and on]
+    return RuleSet((*(rule.against(rules) for rule in own), *rules), _on(JOINT, named))
 
 
 _AnyRule = TypeVar("_AnyRule", Rule, JointRule)
@@ -79,11 +81,11 @@ def _on(rules: tuple[_AnyRule, ...], named: Mapping[str, bool]) -> tuple[_AnyRul
     return tuple(rule for rule in rules if is_on(rule))
 
 
-def _refuse_unknown(rewrites: Mapping[str | Rule, bool]) -> None:
+def _refuse_unknown(rewrites: Mapping[str | OwnRule, bool]) -> None:
     labels = [label.name.lower() for label in Label]
     rules = sorted({rule.name for rule in RULES} | {rule.name for rule in JOINT})
     for name in rewrites:
-        if isinstance(name, Rule) or name in (*GROUPS, *labels, *rules):
+        if isinstance(name, OwnRule) or name in (*GROUPS, *labels, *rules):
             continue
         fix = (
             f"groups are {', '.join(GROUPS)}; labels {', '.join(labels)}; rules {', '.join(rules)}"
