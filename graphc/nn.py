@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce as fold
 
 from graphc import dsl
 from graphc.dsl import Tensor, TensorLike, fail, lift
 from graphc.errors import GraphTypeError
 from graphc.ir import Node
-from graphc.ops import elementwise, index, nn, reduce, shape
+from graphc.ops import elementwise, gates, index, nn, reduce, shape
 from graphc.types import int64, is_float
 
 
@@ -49,6 +50,48 @@ def tanh(x: TensorLike) -> Tensor:
 def softplus(x: TensorLike) -> Tensor:
     """``log(1 + exp(x))`` without overflow; the derivative is the sigmoid."""
     return Tensor(elementwise.softplus(_float_node("softplus", x)))
+
+
+def log_sigmoid(x: TensorLike) -> Tensor:
+    """``log(sigmoid(x))`` without underflow."""
+    return -softplus(-Tensor(_float_node("log_sigmoid", x)))
+
+
+def silu(x: TensorLike) -> Tensor:
+    """``x * sigmoid(x)`` (Elfwing et al., 2018), also called swish."""
+    return Tensor(nn.silu(_float_node("silu", x)))
+
+
+def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
+    """``x`` times the normal distribution function (Hendrycks and Gimpel, 2016).
+
+    ``approximate`` is "none", or "tanh" for their formula ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715
+    x**3)))``. Raises `GraphValueError` for anything else.
+
+    >>> import graphc as gx
+    >>> gx.evaluate(gx.nn.gelu(gx.constant([-1.0, 1.0])), {})
+    array([-0.15865525,  0.84134475])
+    """
+    node = _float_node("gelu", x)
+    if approximate == "tanh":
+        return Tensor(nn.gelu_tanh(node, scale=math.sqrt(2 / math.pi), cubic=0.044715))
+    if approximate != "none":
+        raise fail("gelu", f"approximate is {approximate!r}", node, fix="say 'none' or 'tanh'")
+    return Tensor(nn.gelu(node))
+
+
+def layer_norm(x: TensorLike, axis: dsl.AxisLike = -1, epsilon: float = 1e-5) -> Tensor:
+    """``(x - mean) / sqrt(variance + epsilon)`` along ``axis`` (Ba et al., 2016), without scale and shift."""
+    node = _float_node("layer_norm", x)
+    axes = dsl.normal_axes("layer_norm", node, axis)
+    return Tensor(gates.layer_norm(node, axes=axes, epsilon=float(epsilon)))
+
+
+def rms_norm(x: TensorLike, axis: dsl.AxisLike = -1, epsilon: float = 1e-5) -> Tensor:
+    """``x / sqrt(mean(x**2) + epsilon)`` along ``axis`` (Zhang and Sennrich, 2019), without scale."""
+    node = _float_node("rms_norm", x)
+    axes = dsl.normal_axes("rms_norm", node, axis)
+    return Tensor(gates.rms_norm(node, axes=axes, epsilon=float(epsilon)))
 
 
 def maxout(*pieces: TensorLike) -> Tensor:
@@ -94,8 +137,8 @@ def softmax_cross_entropy(logits: TensorLike, targets: TensorLike) -> Tensor:
         raise fail("softmax_cross_entropy", "logits need an axis of classes", node, goal)
     if is_float(goal.dtype):
         return _against_probabilities(node, goal)
-    logs = log_softmax(Tensor(node)).node
-    return -Tensor(_pick("softmax_cross_entropy", logs, goal))
+    _check_labels("softmax_cross_entropy", node, goal)
+    return Tensor(gates.cross_entropy(node, goal))
 
 
 def _against_probabilities(logits: Node, goal: Node) -> Tensor:
@@ -107,15 +150,15 @@ def _against_probabilities(logits: Node, goal: Node) -> Tensor:
             goal,
             fix="labels must be of an integer dtype",
         )
-    return -dsl.sum_(Tensor(goal) * log_softmax(Tensor(logits)), axis=-1)
+    scores, targets = dsl.aligned("softmax_cross_entropy", (Tensor(logits), Tensor(goal)))
+    return Tensor(gates.soft_cross_entropy(scores, targets, axes=(len(scores.shape) - 1,)))
 
 
-def _pick(op: str, x: Node, labels: Node) -> Node:
+def _check_labels(op: str, x: Node, labels: Node) -> None:
     if labels.dtype.kind != "i":
         raise fail(op, "labels are not integers", x, labels, error=GraphTypeError)
     if labels.shape != x.shape[:-1]:
         raise fail(op, "needs one label for each row of scores", x, labels)
-    return index.pick(x, labels)
 
 
 def hinge_loss(scores: TensorLike, labels: TensorLike, margin: float = 1.0) -> Tensor:
@@ -131,7 +174,8 @@ def hinge_loss(scores: TensorLike, labels: TensorLike, margin: float = 1.0) -> T
     node, goal = _float_node("hinge_loss", scores), lift(labels, "hinge_loss")
     if not node.shape:
         raise fail("hinge_loss", "scores need an axis of classes", node, goal)
-    right = dsl.expand_dims(Tensor(_pick("hinge_loss", node, goal)), -1)
+    _check_labels("hinge_loss", node, goal)
+    right = dsl.expand_dims(Tensor(index.pick(node, goal)), -1)
     terms = dsl.maximum(Tensor(node) - right + margin, 0)
     position = Tensor(shape.iota(shape=node.shape, axis=len(node.shape) - 1, dtype=int64))
     own = dsl.equal(position, dsl.expand_dims(_from_start(goal, node), -1))

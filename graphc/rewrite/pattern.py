@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from graphc.ir import BROADCAST_TO, CONSTANT, Node, Op, Symbol, uniform_value
+from graphc.ir import BROADCAST_TO, CONSTANT, Node, Op, Symbol, uniform_number, uniform_value
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce, shape
 
@@ -157,12 +157,31 @@ class Apply(Pattern):
         return (bound,)
 
     def loosened(self) -> Pattern:
+        if self.op is ew.negative:
+            return Negative(self.args[0].loosened())
         family = _family(self.op)
         if family is None:
             return Apply(self.op, tuple(arg.loosened() for arg in self.args), self.attrs)
         terms = [(sign, term.loosened()) for sign, term in _pattern_terms(self, family)]
         terms.sort(key=lambda term: _vagueness(term[1]))
         return Terms(family, tuple(terms))
+
+
+@dataclass(frozen=True, eq=False)
+class Negative(Pattern):
+    """What is -x, in any of the forms that it takes: x * c is -(x * -c), and x - y is -(y - x)."""
+
+    positive: Pattern
+
+    @property
+    def heads(self) -> frozenset[Op] | None:
+        return NEGATIVES
+
+    def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
+        inner = _negated(node)
+        if inner is None or not fits(self.positive, inner):
+            return ()
+        return self.positive.match(inner, bound)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +231,7 @@ def variables_of(function: Callable[..., Any]) -> dict[str, Variable]:
 
 CONSTANTS = frozenset({CONSTANT, BROADCAST_TO})
 SPREADS = frozenset({BROADCAST_TO, shape.expand_dims})
+NEGATIVES = frozenset({ew.negative, ew.multiply, ew.subtract})
 
 
 def fits(pattern: Pattern, node: Node) -> bool:
@@ -228,6 +248,16 @@ def is_number(node: Node, value: float | None) -> bool:
     if value == 0 and known.dtype.kind == "f":
         return bool(np.signbit(known) == np.signbit(value))
     return True
+
+
+def _negated(node: Node) -> Node | None:
+    if node.op is ew.negative:
+        return node.args[0]
+    left, right = node.args
+    if node.op is ew.subtract:
+        return right - left
+    factor = uniform_number(right)
+    return None if factor is None else left * -factor
 
 
 def _match_all(patterns: Sequence[Pattern], nodes: Sequence[Node], bound: Bound) -> Iterable[Bound]:
