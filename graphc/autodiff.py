@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from graphc.errors import GradientError, InvalidGraph, compose
 from graphc.facts import FORBIDDEN
 from graphc.ir import NOTES, Node, filled, located, walk
-from graphc.ops.elementwise import accumulate
+from graphc.ops.elementwise import accumulate, held
 from graphc.types import is_float
 
 
@@ -29,7 +29,7 @@ def backward(output: Node, wrt: Sequence[Node], seed: Node) -> list[Node]:
             continue
         with located(node.location):
             total[node] = _fan_in(arriving.pop(node))
-            NOTES.cotangent_of.setdefault(total[node], node)
+            NOTES.cotangent_of.setdefault(total[node], node.args[0] if node.op is held else node)
             for arg, part in zip(
                 node.args, _local_cotangents(node, total[node], active), strict=True
             ):

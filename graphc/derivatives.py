@@ -10,7 +10,18 @@ from graphc import dsl
 from graphc.autodiff import backward
 from graphc.dsl import Tensor, TensorLike, fail, lift, name_after
 from graphc.errors import GradientError, GraphTypeError
-from graphc.ir import INPUT, NOTES, Graph, Node, broadcast, filled, make_node, substitute, walk
+from graphc.ir import (
+    INPUT,
+    NOTES,
+    Graph,
+    Node,
+    broadcast,
+    filled,
+    located,
+    make_node,
+    substitute,
+    walk,
+)
 from graphc.ops.elementwise import held
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
 from graphc.types import is_float
@@ -65,8 +76,8 @@ def grad(
     found = backward(rewritten, places, start)
     released = substitute(found, _release)
     results = [Tensor(released[node]) for node in found]
-    for node, result in zip(inner, results, strict=True):
-        NOTES.cotangent_of.setdefault(result.node, node)
+    for node, result in reversed(list(zip(inner, results, strict=True))):
+        NOTES.cotangent_of[result.node] = node
     return results[0] if isinstance(wrt, Tensor) else results
 
 
@@ -79,8 +90,9 @@ def _in_gates(output: Node, wrt: Sequence[Node], rules: RuleSet) -> tuple[Node, 
     new: dict[Node, Node] = {}
     for node in walk([output, *kept]):
         args = tuple(new[arg] for arg in node.args)
-        rebuilt = node if args == node.args else make_node(node.op, args, node.attrs)
-        new[node] = held(rebuilt) if node in kept else rebuilt
+        with located(node.location):
+            rebuilt = node if args == node.args else make_node(node.op, args, node.attrs)
+            new[node] = held(rebuilt) if node in kept else rebuilt
         NOTES.carry(node, rebuilt)
     graph = Graph("gradient", (), (new[output], *(new.get(node, node) for node in wrt)))
     normal = rules.rewrite(graph).outputs

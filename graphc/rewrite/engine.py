@@ -150,6 +150,7 @@ def _replaced(graph: Graph, found: dict[Node, Node]) -> Graph:
             NOTES.carry(node, new[node])
             continue
         args = tuple(new.get(arg, arg) for arg in node.args)
-        new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
+        with located(node.location):
+            new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
         NOTES.carry(node, new[node])
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))

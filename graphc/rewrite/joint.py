@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc.facts import ScalarCode
-from graphc.ir import BROADCAST_TO, INPUT, Graph, Node, uniform_value, walk
+from graphc.ir import BROADCAST_TO, INPUT, Graph, Node, located, uniform_value, walk
 from graphc.ops import elementwise as ew
 from graphc.ops import gates as g
 from graphc.ops import reduce as r
@@ -25,8 +25,9 @@ def _gate(name: str, results: Sequence[Node], leaves: Sequence[Node]) -> dict[No
     used = {arg for node in needed[len(leaves) :] for arg in node.args}
     read = [leaf for leaf in leaves if leaf in used and uniform_value(leaf) is None]
     body = Graph("body", tuple(read), tuple(results))
-    gate = composite(*read, body=body, name=name)
-    return {result: item(gate, index=k) for k, result in enumerate(results)}
+    with located(results[0].location):
+        gate = composite(*read, body=body, name=name)
+        return {result: item(gate, index=k) for k, result in enumerate(results)}
 
 
 # A loss and the softmax that its gradient needs.

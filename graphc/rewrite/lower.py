@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.facts import Definition
-from graphc.ir import Graph, Node, make_node, transform, walk
+from graphc.ir import Graph, Node, located, make_node, transform, walk
 from graphc.ops import elementwise as ew
 from graphc.ops.fused import composite, item
 from graphc.rewrite.pattern import is_number
@@ -37,7 +37,8 @@ def _inlined(gate: Node, index: int) -> Node:
     for node in walk([body.outputs[index]], body.inputs):
         if node not in new:
             args = tuple(new[arg] for arg in node.args)
-            new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
+            with located(node.location):
+                new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
     return new[body.outputs[index]]
 
 

@@ -54,6 +54,7 @@ class Pattern(Symbol):
     """A symbol that nodes can be matched against."""
 
     def applied(self, op: Op, args: tuple[Any, ...], attrs: Mapping[str, Hashable]) -> Pattern:
+        """The pattern of ``op`` on patterns and numbers."""
         return Apply(op, tuple(as_pattern(arg) for arg in args), dict(attrs))
 
     @property
