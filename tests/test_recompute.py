@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 import graphc as gx
 from graphc.codegen.module import module_source
-from graphc.compile import PIPELINE, Pass, declared_graph, run_pipeline
+from graphc.compile import Pass, declared_graph, pipeline, run_pipeline
 from graphc.dump import dump
 from graphc.function import Function, Plan
 from graphc.fuse.group import LARGEST_GATE, fuse
 from graphc.fuse.recompute import Value, cheapest, cost
 from graphc.fuse.roles import Role, role
+from graphc.rewrite.tables import choose
 from graphc.verify import verify
 
 NEVER = math.inf
@@ -29,7 +30,7 @@ def fused(inputs, outputs, bytes_per_operation=2.0):
     """The fused graph when an operation costs as much as so many bytes moved."""
     last = Pass(partial(fuse, bytes_per_operation=bytes_per_operation), stage="fused")
     graph = declared_graph(inputs, outputs, "f")
-    return run_pipeline(graph, (*PIPELINE[:-1], last), inspect=verify)["fused"]
+    return run_pipeline(graph, (*pipeline(choose())[:-1], last), inspect=verify)["fused"]
 
 
 def compiled(inputs, outputs, bytes_per_operation=2.0):

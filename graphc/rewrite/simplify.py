@@ -182,6 +182,12 @@ def negate_constant_factor(x, c: Constant):
     return -(x * c), x * -c
 
 
+@rule(EXACT)
+def negate_constant_numerator(x, c: Constant):
+    """-(c / x) -> -c / x"""
+    return -(c / x), -c / x
+
+
 def _has_negation(c: Node) -> bool:
     """Whether c < 0 < -c, which does not hold for the least integer."""
     value: Any = uniform_value(c)
