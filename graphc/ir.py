@@ -65,7 +65,7 @@ class Op:
         REGISTRY[self.name] = self
 
     def __call__(self, *args: Any, **attrs: Hashable) -> Node:
-        """The node of this op; Python numbers take the type of the first node among ``args``."""
+        """The node of this op; Python numbers take the type of the last node among ``args``."""
         nodes = tuple(arg for arg in args if isinstance(arg, Node))
         if len(nodes) == len(args):
             return make_node(self, nodes, attrs)
@@ -73,7 +73,7 @@ class Op:
             if isinstance(arg, Symbol):
                 symbol: Node = arg.applied(self, args, attrs)
                 return symbol
-        like = nodes[0]
+        like = nodes[-1]  # not the first: the condition of `where` is not of the type of its branches
         return make_node(
             self, tuple(a if isinstance(a, Node) else filled(like, a) for a in args), attrs
         )

@@ -330,7 +330,7 @@ minimum: Op = elementwise(
 relu: Op = elementwise(
     "relu",
     dtypes=NUMBERS,
-    reference=lambda x: np.maximum(x, x.dtype.type(0)),
+    reference=lambda x: np.where(x <= 0, x.dtype.type(0), x),
     code="scalar.select({0} <= {type}(0), {type}(0), {0})",
     vjp=lambda g, out, x: (where(x <= 0, filled(g, 0), g),),
     samples=(Domain(-3, 3, also=SPECIAL),),

@@ -12,12 +12,15 @@ from graphc.facts import Definition, Domain, Sample, Vjp
 from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
 from graphc.ops.discrete import equal, not_equal
 from graphc.ops.elementwise import (
+    absolute,
     chain,
     exp,
     log,
+    maximum,
     relu,
     sigmoid,
     sigmoid_slope,
+    softplus,
     sqrt,
     square,
     tanh,
@@ -250,6 +253,29 @@ weighted_logsumexp: Op = gate(
     ),
 )
 """log(sum(w * exp(x))), shifted by the largest exponent whose weight is not 0."""
+
+
+def _infer_pair(x: TensorType, y: TensorType) -> TensorType:
+    require_dtype(x.dtype, FLOATS)
+    require_one_type((x, y))
+    return x
+
+
+def _expand_logaddexp(x: Node, y: Node) -> Node:
+    # The difference of two equal infinities is nan.
+    difference = where(equal(x, y), filled(x, 0), x - y)
+    return maximum(x, y) + softplus(-absolute(difference))
+
+
+logaddexp: Op = gate(
+    "logaddexp",
+    infer=_infer_pair,
+    expand=_expand_logaddexp,
+    reference=np.logaddexp,
+    vjp=lambda g, out, x, y: (g * sigmoid(x - y), g * sigmoid(y - x)),
+    samples=(Sample(((6,), (6,)), {}, (WIDE, WIDE)),),
+)
+"""log(exp(x) + exp(y)), whose slopes are right where x and y are equal, too."""
 
 
 # Losses.

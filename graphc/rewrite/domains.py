@@ -7,6 +7,7 @@ import math
 from graphc.ir import BROADCAST_TO, SIZE, Node, uniform_number
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce, shape
+from graphc.types import is_float
 
 ALWAYS = frozenset(
     {ew.square, ew.exp, ew.absolute, ew.relu, ew.sigmoid, ew.softplus, reduce.softmax}
@@ -38,7 +39,12 @@ DEEPEST = 6
 
 
 def is_nonnegative(node: Node, depth: int = DEEPEST) -> bool:
-    """Whether every element is +0, positive or nan, whatever the inputs are."""
+    """Whether every element is +0, positive or nan, whatever the inputs are.
+
+    Never for integers: the square of one may wrap around to a negative number.
+    """
+    if not is_float(node.dtype):
+        return False
     value = uniform_number(node)
     if value is not None:
         return value >= 0 and math.copysign(1, value) > 0

@@ -20,6 +20,7 @@ from graphc.ops.linalg import matmul
 from graphc.ops.special import erf, erfc
 from graphc.rewrite.pattern import is_number, spread
 from graphc.rewrite.rules import Attribute, Constant, Label, Rest, Table
+from graphc.types import bool_, is_float
 
 EXACT, STABLER = Label.EXACT, Label.STABLER
 
@@ -36,15 +37,16 @@ MOST_COORDINATES = 64
 # Activations.
 
 
-@on(EXACT, ew.maximum)
+@on(STABLER, ew.maximum)
 def relu_by_maximum(node: Node) -> Node | None:
     """maximum(0, x) -> relu(x)"""
-    # maximum(x, 0) passes the gradient on at x = 0, as its first operand wins the tie: not relu.
+    # Of maximum(0, -0.0) NumPy gives either zero. maximum(x, 0) passes the gradient on at x = 0, as its first operand wins the tie: not relu.
     zero, x = node.args
-    return ew.relu(x) if is_number(zero, 0) else None
+    return ew.relu(x) if is_number(zero, 0) and x.dtype != bool_ else None
 
 
-@rule(EXACT)
+# where(x > 0, x, 0) is 0 for nan, and relu is nan.
+@rule(Label.ASSUMES_FINITE, where=lambda x: x.dtype != bool_)
 def relu_by_choice(x):
     """where(x > 0, x, 0) -> relu(x)"""
     return ew.where(x > 0, x, 0), ew.relu(x)
@@ -145,21 +147,21 @@ def _scaled(node: Node) -> tuple[Node, float]:
         node = node.args[0]
 
 
-@rule(STABLER)
+@rule(STABLER, where=lambda x, scale, cubic: _is_rising(x, scale, cubic))
 def gelu_by_tanh(x, scale: Constant, cubic: Constant):
     """x * sigmoid(scale * (x + cubic * x**3)) -> gelu_tanh(x)"""
     before = x * ew.sigmoid(scale * (x + cubic * ew.power(x, 3.0)))
     return before, lambda: _gelu_tanh(x, scale, cubic)
 
 
-@rule(STABLER)
+@rule(STABLER, where=lambda x, scale, cubic: _is_rising(x, scale, cubic))
 def gelu_by_tanh_and_square(x, scale: Constant, cubic: Constant):
     """x * sigmoid(scale * (x + cubic * (x * square(x)))) -> gelu_tanh(x)"""
     before = x * ew.sigmoid(scale * (x + cubic * (x * ew.square(x))))
     return before, lambda: _gelu_tanh(x, scale, cubic)
 
 
-@rule(STABLER)
+@rule(STABLER, where=lambda x, scale, cubic: _is_rising(x, scale, cubic))
 def gelu_by_tanh_factored(x, scale: Constant, cubic: Constant):
     """x * sigmoid(scale * x * (1 + cubic * square(x))) -> gelu_tanh(x)"""
     before = x * ew.sigmoid(scale * x * (1.0 + cubic * ew.square(x)))
@@ -170,13 +172,18 @@ def _gelu_tanh(x: Node, scale: Node, cubic: Node) -> Node:
     return nn.gelu_tanh(x, scale=_number(scale) / 2, cubic=_number(cubic))
 
 
+def _is_rising(x: Node, scale: Node, cubic: Node) -> bool:
+    """Whether the exponent rises with x, and neither constant is extreme: with others, inf - inf is met."""
+    return 0.1 <= _number(scale) <= 10 and 0 < _number(cubic) <= 1
+
+
 def _number(constant: Node) -> float:
     value = uniform_number(constant)
     assert value is not None, "a variable of kind constant is one"
     return value
 
 
-@LATE.rule(EXACT)
+@LATE.rule(EXACT, where=lambda x: is_float(x.dtype))
 def hinge_by_relu(x):
     """relu(1 - x) -> hinge(x)"""
     return ew.relu(1.0 - x), nn.hinge(x)
@@ -198,7 +205,7 @@ def mean_squared_error(x, y, axes: Attribute):
     return r.mean(ew.square(x - y), axes=axes), g.mse(x, y, axes=axes)
 
 
-@rule(EXACT)
+@rule(EXACT, where=lambda x, axes: is_float(x.dtype))
 def sum_of_squares(x, axes: Attribute):
     """sum(square(x)) -> sum_of_squares(x)"""
     return r.sum_(ew.square(x), axes=axes), g.sum_of_squares(x, axes=axes)

@@ -266,7 +266,8 @@ def _is_matrix_transpose(node: Node) -> bool:
 # Reductions.
 
 
-@on(EXACT, reduce.max_, reduce.min_, reduce.all_, reduce.any_)
+# Not exact: the maximum of 0.0 and -0.0 is the one that is met first.
+@on(STABLER, reduce.max_, reduce.min_, reduce.all_, reduce.any_)
 def reduce_twice(node: Node) -> Node | None:
     """max(max(x, a), b) -> max(x, a and b), and so for min, all, any"""
     return _merged_reduction(node)

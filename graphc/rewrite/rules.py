@@ -20,7 +20,7 @@ class Label(Enum):
     EXACT = "EXACT"
     """Nothing: equal bit by bit, for every input with nan, inf and -0.0."""
     STABLER = "STABLER"
-    """Only bring it closer to the true value."""
+    """Only bring it closer to the true value, where a zero has no sign."""
     REASSOCIATES = "REASSOCIATES"
     """Round in another order."""
     ASSUMES_FINITE = "ASSUMES_FINITE"
@@ -36,7 +36,8 @@ Rewrite: TypeAlias = "Callable[[Node], Node | None]"
 class Rule:
     """One rewriting: ``apply(node)`` is the node to take its place, or None where it does not apply.
 
-    ``roots`` are the ops that it can apply to, None for any. ``text`` shows it: before -> after.
+    ``roots`` are the ops that it can apply to, None for any. ``text`` shows it: before -> after. ``sides`` is
+    the function that gives both, for a rule that is declared by one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Rule:
     apply: Rewrite
     roots: frozenset[Op] | None = None
     group: str = "user"
+    sides: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ def pattern_rule(
                 return result if isinstance(result, Node) else filled(node, result)
         return None
 
-    return Rule(function.__name__, label, first_line(function), apply, heads, group)
+    return Rule(function.__name__, label, first_line(function), apply, heads, group, function)
 
 
 @dataclass

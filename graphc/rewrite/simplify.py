@@ -326,7 +326,8 @@ def merge_power_of_two(x, a: Constant, b: Constant):
     return x * a * b, x * (a * b)
 
 
-@rule(STABLER, where=lambda x, y, a, b: _scales_exactly(a, b))
+# Not stabler: x * y may overflow where the two products do not.
+@rule(REASSOCIATES, where=lambda x, y, a, b: _scales_exactly(a, b))
 def collect_powers_of_two(x, y, a: Constant, b: Constant):
     """(x * a) * (y * b) -> (x * y) * (a * b) where a or b is a power of two"""
     return (x * a) * (y * b), (x * y) * (a * b)
@@ -525,7 +526,14 @@ def reduce_negative(node: Node) -> Node | None:
     return -node.op(x.args[0], **node.attrs) if x.op is ew.negative else None
 
 
-@on(EXACT, reduce.sum_, reduce.prod, reduce.max_, reduce.min_, reduce.all_, reduce.any_)
+@on(EXACT, reduce.prod, reduce.max_, reduce.min_, reduce.all_, reduce.any_)
 def reduce_nothing(node: Node) -> Node | None:
-    """sum(x, axes=()) -> x, and so for every reduction"""
+    """max(x, axes=()) -> x, and so for every reduction but the sum"""
+    return node.args[0] if not node.attrs["axes"] else None
+
+
+# Not exact: a sum starts at 0.0, so the sum of -0.0 alone is 0.0.
+@on(STABLER, reduce.sum_)
+def sum_nothing(node: Node) -> Node | None:
+    """sum(x, axes=()) -> x"""
     return node.args[0] if not node.attrs["axes"] else None

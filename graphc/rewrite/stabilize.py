@@ -222,8 +222,8 @@ def logsumexp_by_parts(x, axes: Attribute):
 
 @rule(STABLER)
 def logsumexp_of_two(x, y):
-    """log(exp(x) + exp(y)) -> y + softplus(x - y)"""
-    return ew.log(ew.exp(x) + ew.exp(y)), ew.maximum(x, y) + ew.softplus(-ew.absolute(x - y))
+    """log(exp(x) + exp(y)) -> logaddexp(x, y)"""
+    return ew.log(ew.exp(x) + ew.exp(y)), g.logaddexp(x, y)
 
 
 @rule(STABLER)
