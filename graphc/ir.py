@@ -73,7 +73,9 @@ class Op:
             if isinstance(arg, Symbol):
                 symbol: Node = arg.applied(self, args, attrs)
                 return symbol
-        like = nodes[-1]  # not the first: the condition of `where` is not of the type of its branches
+        like = nodes[
+            -1
+        ]  # not the first: the condition of `where` is not of the type of its branches
         return make_node(
             self, tuple(a if isinstance(a, Node) else filled(like, a) for a in args), attrs
         )

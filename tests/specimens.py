@@ -170,10 +170,6 @@ def _both_ways(op: Any) -> tuple[Case, ...]:
     return with_constants(lambda x, c: op(x, c)) + with_constants(lambda x, c: op(c, x))
 
 
-def _row(x: Node, *values: float) -> Node:
-    return broadcast(constant_node(np.asarray(values, x.dtype)), x.shape)
-
-
 def _repeated(x: Node) -> Node:
     return broadcast(s.expand_dims(x, axes=(1,)), (N, 3))
 
@@ -261,8 +257,7 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: r.mean(-x, axes=AXES), ROWS),
     ),
     "reduce_nothing": tuple(
-        case(lambda x, op=op: op(x, axes=()))
-        for op in (r.prod, r.max_, r.min_, r.all_, r.any_)
+        case(lambda x, op=op: op(x, axes=())) for op in (r.prod, r.max_, r.min_, r.all_, r.any_)
     ),
     "sum_nothing": (case(lambda x: r.sum_(x, axes=())),),
     "compute_before_moving": (
@@ -270,19 +265,22 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: 2 * _repeated(x), FLAT),
         case(lambda x, y: _permuted(x, 1, 0) / _permuted(y, 1, 0), ROWS, ROWS),
         case(lambda x: -s.reshape(x, shape=(4 * N,)), ROWS),
-        case(lambda x: ew.where(_repeated(x) > 0, _repeated(x), 0), FLAT),
+        case(lambda c, x: ew.where(_repeated(c), _repeated(x), 0), Given(FLAT, bool_), Given(FLAT)),
         case(lambda x, y: s.expand_dims(x, axes=(0,)) - s.expand_dims(y, axes=(0,)), FLAT, FLAT),
     ),
     "move_a_constant": (
         case(lambda x: s.expand_dims(filled(x, 2), axes=(1,))),
         case(lambda x: _permuted(filled(x, 2), 1, 0), ROWS),
         case(lambda x: s.reshape(filled(x, 2), shape=(N, 2, 2)), ROWS),
-        case(lambda x: s.squeeze(s.expand_dims(filled(x, 2), axes=(1,)), axes=(1,))),
+        case(lambda x: s.squeeze(filled(x, 2), axes=(1,)), (N, 1)),
     ),
     "merge_broadcasts": (
         case(lambda x: broadcast(broadcast(x, (3, N)), (2, 3, N))),
-        case(lambda x: broadcast(s.expand_dims(x, axes=(1,)), (2, N, 1)).op(
-            broadcast(s.expand_dims(x, axes=(1,)), (2, N, 1)), shape=(2, N, 3))),
+        case(
+            lambda x: broadcast(s.expand_dims(x, axes=(1,)), (2, N, 1)).op(
+                broadcast(s.expand_dims(x, axes=(1,)), (2, N, 1)), shape=(2, N, 3)
+            )
+        ),
     ),
     "broadcast_leading_axes": (
         case(lambda x: broadcast(s.expand_dims(x, axes=(0,)), (3, N))),
@@ -328,13 +326,13 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     ),
     "slice_of_concat": tuple(
         case(
-            lambda x, y, start=start, first=first: slice_(
+            lambda x, y, start=start: slice_(
                 concat(x, y, axis=1), starts=(0, start), sizes=(N, 3), steps=(1, 1)
             ),
             ROWS,
             (N, 3),
         )
-        for start, first in ((0, 0), (1, 0), (4, 1))
+        for start in (0, 1, 4)
     ),
     "transposes_into_products": (
         case(lambda x, y: matmul(_permuted(x, 1, 0), y), (N, 3), (N, 2)),
@@ -396,13 +394,15 @@ def _by_hand(item: Case, dtype: np.dtype) -> tuple[tuple[Node, ...], Node]:
     return inputs, item.build(*inputs)
 
 
-def _candidates(rule: Rule, dtype: np.dtype) -> Iterator[tuple[tuple[Node, ...], Node]]:
+def _candidates(
+    rule: Rule, dtype: np.dtype, cases: Sequence[Case]
+) -> Iterator[tuple[tuple[Node, ...], Node]]:
     try:
         if rule.sides is not None:
             yield from _generated(rule, dtype)
     except GraphcError:
         return  # an op does not accept the dtype
-    for item in BY_HAND.get(rule.name, ()):
+    for item in cases:
         try:
             yield _by_hand(item, dtype)
         except GraphcError:
@@ -420,11 +420,14 @@ def fire(rule: Rule, inputs: Sequence[Node], root: Node) -> Specimen | None:
     return Specimen(rule, tuple(inputs), root, after)
 
 
-def specimens(rule: Rule, dtypes: Sequence[np.dtype] = ALL_DTYPES) -> list[Specimen]:
-    """Every specimen of a rule, in all ``dtypes`` that its ops accept."""
+def specimens(
+    rule: Rule, dtypes: Sequence[np.dtype] = ALL_DTYPES, cases: Sequence[Case] | None = None
+) -> list[Specimen]:
+    """Every specimen of a rule, in all ``dtypes`` that its ops accept; ``cases`` are those by hand."""
+    by_hand = BY_HAND.get(rule.name, ()) if cases is None else cases
     found = [
         fire(rule, inputs, root)
         for dtype in dtypes
-        for inputs, root in _candidates(rule, dtype)
+        for inputs, root in _candidates(rule, dtype, by_hand)
     ]
     return [specimen for specimen in found if specimen is not None]

@@ -10,7 +10,7 @@ from scipy import special
 
 from graphc.facts import Definition, Domain, Sample, ScalarCode
 from graphc.ir import Array, Node, Op, Rejected, filled
-from graphc.ops.elementwise import exp, relu, sigmoid, square, where
+from graphc.ops.elementwise import chain, exp, relu, sigmoid, square, where
 from graphc.ops.families import require_dtype, silent
 from graphc.ops.special import erfc
 from graphc.types import FLOATS, TensorType
@@ -117,7 +117,8 @@ def _gelu_exponent(x: Node, scale: float, cubic: float) -> Node:
 def _gelu_tanh_vjp(g: Node, out: Node, x: Node, *, scale: float, cubic: float) -> tuple[Node]:
     u = _gelu_exponent(x, scale, cubic)
     slope = 2 * scale * (1 + 3 * cubic * square(x))
-    return (g * (sigmoid(u) + out * (sigmoid(-u) * slope)),)
+    # Far from 0 the square overflows, where one of the other factors is exactly 0.
+    return (g * (sigmoid(u) + chain(out, chain(sigmoid(-u), slope))),)
 
 
 gelu_tanh: Op = Op(

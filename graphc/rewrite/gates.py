@@ -40,7 +40,8 @@ MOST_COORDINATES = 64
 @on(STABLER, ew.maximum)
 def relu_by_maximum(node: Node) -> Node | None:
     """maximum(0, x) -> relu(x)"""
-    # Of maximum(0, -0.0) NumPy gives either zero. maximum(x, 0) passes the gradient on at x = 0, as its first operand wins the tie: not relu.
+    # Of maximum(0, -0.0) NumPy gives either zero.
+    # maximum(x, 0) passes the gradient on at x = 0, as its first operand wins the tie: not relu.
     zero, x = node.args
     return ew.relu(x) if is_number(zero, 0) and x.dtype != bool_ else None
 

@@ -313,7 +313,7 @@ def _is_normal(value: float, dtype: DType) -> bool:
     if not is_float(dtype):
         return False
     limits: Any = np.finfo(dtype)
-    return bool(limits.tiny <= abs(value) <= limits.max)
+    return float(limits.tiny) <= abs(value) <= float(limits.max)
 
 
 def _is_power_of_two(value: float) -> bool:
