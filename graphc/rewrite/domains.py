@@ -6,11 +6,14 @@ import math
 
 from graphc.ir import BROADCAST_TO, SIZE, Node, uniform_number
 from graphc.ops import elementwise as ew
-from graphc.ops import reduce, shape
+from graphc.ops import gates, reduce, shape
 from graphc.types import is_float
 
 ALWAYS = frozenset(
-    {ew.square, ew.exp, ew.absolute, ew.relu, ew.sigmoid, ew.softplus, reduce.softmax}
+    {
+        *(ew.square, ew.exp, ew.absolute, ew.relu, ew.sigmoid, ew.softplus, reduce.softmax),
+        *(gates.sum_of_squares, gates.norm, gates.variance, gates.mse, gates.squared_distances),
+    }
 )
 IF_OPERANDS_ARE = frozenset(
     {

@@ -5,24 +5,30 @@ Every gate here has a derivative of its own that is stable and made of large gat
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from typing import Any
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphc.ir import BROADCAST_TO, Node, uniform_number
+from graphc.facts import ScalarCode
+from graphc.ir import BROADCAST_TO, SIZE, Node, Op, uniform_number
+from graphc.ops import discrete as d
 from graphc.ops import elementwise as ew
 from graphc.ops import gates as g
 from graphc.ops import nn
 from graphc.ops import reduce as r
-from graphc.ops.index import pick
-from graphc.ops.linalg import matmul
+from graphc.ops.index import pick, take
+from graphc.ops.linalg import matmul, transposed
 from graphc.ops.special import erf, erfc
-from graphc.rewrite.pattern import is_number, spread
+from graphc.rewrite.pattern import is_number, spread, spread_source
 from graphc.rewrite.rules import Attribute, Constant, Label, Rest, Table
-from graphc.types import bool_, is_float
+from graphc.types import Dimension, bool_, is_float, product
 
-EXACT, STABLER = Label.EXACT, Label.STABLER
+EXACT, STABLER, ASSUMES_FINITE = Label.EXACT, Label.STABLER, Label.ASSUMES_FINITE
 
 GATES = Table("gates")
 rule, on = GATES.rule, GATES.on
@@ -46,45 +52,82 @@ def relu_by_maximum(node: Node) -> Node | None:
     return ew.relu(x) if is_number(zero, 0) and x.dtype != bool_ else None
 
 
-# where(x > 0, x, 0) is 0 for nan, and relu is nan.
-@rule(Label.ASSUMES_FINITE, where=lambda x: x.dtype != bool_)
-def relu_by_choice(x):
-    """where(x > 0, x, 0) -> relu(x)"""
-    return ew.where(x > 0, x, 0), ew.relu(x)
+@on(EXACT, ew.where)
+def relu_by_choice(node: Node) -> Node | None:
+    """where(x <= 0, 0, x) -> relu(x)"""
+    condition, zero, x = node.args
+    positive = condition.op is d.less_equal and condition.args[0] is x and x.dtype != bool_
+    return ew.relu(x) if positive and _is_zero(condition.args[1]) and is_number(zero, 0) else None
+
+
+@on(ASSUMES_FINITE, ew.where)
+def relu_without_nan(node: Node) -> Node | None:
+    """where(x > 0, x, 0) -> relu(x), which is nan where x is"""
+    found = _by_sign(node)
+    return ew.relu(found[0]) if found and is_number(found[1], 0) else None
 
 
 @on(EXACT, ew.where)
 def leaky_relu_by_choice(node: Node) -> Node | None:
-    """where(x > 0, x, slope * x) -> leaky_relu(x)"""
-    x = _positive_branch(node)
-    other = node.args[2]
-    if x is None or other.op is not ew.multiply or other.args[0] is not x:
+    """where(x > 0, x, slope * x) -> leaky_relu(x), where(x <= 0, slope * x, x) -> leaky_relu(x)"""
+    found = _by_sign(node)
+    if found is None:
         return None
-    slope = uniform_number(other.args[1])
-    return None if slope is None or not math.isfinite(slope) else nn.leaky_relu(x, slope=slope)
+    x, below = found
+    base, slope = _multiple(below)
+    return nn.leaky_relu(x, slope=slope) if base is x and below is not x else None
+
+
+@on(EXACT, ew.multiply)
+def leaky_relu_by_factor(node: Node) -> Node | None:
+    """x * where(x > 0, 1, slope) -> leaky_relu(x)"""
+    for x, factor in (node.args, node.args[::-1]):
+        if factor.op is not ew.where or not _is_positive(factor.args[0], x):
+            continue
+        slope = uniform_number(factor.args[2])
+        if is_number(factor.args[1], 1) and slope is not None and math.isfinite(slope):
+            return nn.leaky_relu(x, slope=slope)
+    return None
 
 
 @on(EXACT, ew.where)
 def elu_by_choice(node: Node) -> Node | None:
-    """where(x > 0, x, alpha * expm1(x)) -> elu(x)"""
-    x = _positive_branch(node)
-    if x is None:
+    """where(x > 0, x, alpha * expm1(x)) -> elu(x), where(x <= 0, alpha * expm1(x), x) -> elu(x)"""
+    found = _by_sign(node)
+    if found is None:
         return None
-    other, alpha = node.args[2], 1.0
-    if other.op is ew.multiply:
-        value = uniform_number(other.args[1])
-        if value is None or not math.isfinite(value):
-            return None
-        other, alpha = other.args[0], value
-    return nn.elu(x, alpha=alpha) if other.op is ew.expm1 and other.args[0] is x else None
+    x, below = found
+    base, alpha = _multiple(below)
+    return nn.elu(x, alpha=alpha) if base.op is ew.expm1 and base.args[0] is x else None
 
 
-def _positive_branch(node: Node) -> Node | None:
-    """x if ``node`` is where(x > 0, x, ...)."""
-    condition, x, _ = node.args
-    if condition.op.name != "greater" or condition.args[0] is not x:
-        return None
-    return x if uniform_number(condition.args[1]) == 0 and x.dtype.kind == "f" else None
+def _by_sign(node: Node) -> tuple[Node, Node] | None:
+    """(x, y) if ``node`` is x where x > 0 and y where x <= 0; for a nan, y must be nan."""
+    condition, first, second = node.args
+    if _is_positive(condition, first):
+        return first, second
+    below = condition.op is d.less_equal and condition.args[0] is second
+    nan_in_nan_out = below and _multiple(first)[0].op in (ew.expm1, second.op)
+    return (second, first) if nan_in_nan_out and _is_zero(condition.args[1]) else None
+
+
+def _is_positive(condition: Node, x: Node) -> bool:
+    """Whether ``condition`` is x > 0 for floats."""
+    compares = condition.op is d.greater and condition.args[0] is x and x.dtype.kind == "f"
+    return compares and _is_zero(condition.args[1])
+
+
+def _is_zero(node: Node) -> bool:
+    return uniform_number(node) == 0
+
+
+def _multiple(node: Node) -> tuple[Node, float]:
+    """The node without a constant factor, and that factor."""
+    if node.op is ew.multiply:
+        factor = uniform_number(node.args[1])
+        if factor is not None and math.isfinite(factor):
+            return node.args[0], factor
+    return node, 1.0
 
 
 @LATE.rule(EXACT)
@@ -103,6 +146,24 @@ def normal_distribution(x):
 def normal_tail(x):
     """1 - erf(x) -> erfc(x)"""
     return 1.0 - erf(x), erfc(x)
+
+
+@rule(STABLER)
+def multiple_of_normal_distribution(x, y):
+    """y + y * erf(x) -> y * erfc(-x)"""
+    return y + y * erf(x), y * erfc(-x)
+
+
+@rule(STABLER)
+def multiple_of_normal_tail(x, y):
+    """y - y * erf(x) -> y * erfc(x)"""
+    return y - y * erf(x), y * erfc(x)
+
+
+@rule(STABLER)
+def other_tail(x):
+    """1 - 0.5 * erfc(x) -> 0.5 * erfc(-x)"""
+    return 1.0 - 0.5 * erfc(x), 0.5 * erfc(-x)
 
 
 @on(STABLER, ew.multiply)
@@ -148,34 +209,73 @@ def _scaled(node: Node) -> tuple[Node, float]:
         node = node.args[0]
 
 
-@rule(STABLER, where=lambda x, scale, cubic: _is_rising(x, scale, cubic))
-def gelu_by_tanh(x, scale: Constant, cubic: Constant):
-    """x * sigmoid(scale * (x + cubic * x**3)) -> gelu_tanh(x)"""
-    before = x * ew.sigmoid(scale * (x + cubic * ew.power(x, 3.0)))
-    return before, lambda: _gelu_tanh(x, scale, cubic)
+@on(STABLER, ew.multiply)
+def gelu_by_tanh(node: Node) -> Node | None:
+    """x * sigmoid(scale * (x + cubic * x ** 3)) -> gelu_tanh(x)"""
+    for x, gate in (node.args, node.args[::-1]):
+        terms = _polynomial(gate.args[0], x, {}) if gate.op is ew.sigmoid else None
+        if terms and set(terms) == {1, 3} and all(terms.values()):
+            scale, cubic = float(terms[1] / 2), float(terms[3] / terms[1])
+            if _is_rising(scale, cubic):
+                return nn.gelu_tanh(x, scale=scale, cubic=cubic)
+    return None
 
 
-@rule(STABLER, where=lambda x, scale, cubic: _is_rising(x, scale, cubic))
-def gelu_by_tanh_and_square(x, scale: Constant, cubic: Constant):
-    """x * sigmoid(scale * (x + cubic * (x * square(x)))) -> gelu_tanh(x)"""
-    before = x * ew.sigmoid(scale * (x + cubic * (x * ew.square(x))))
-    return before, lambda: _gelu_tanh(x, scale, cubic)
+HIGHEST_POWER = 3
+Polynomial: TypeAlias = "dict[int, Fraction]"
 
 
-@rule(STABLER, where=lambda x, scale, cubic: _is_rising(x, scale, cubic))
-def gelu_by_tanh_factored(x, scale: Constant, cubic: Constant):
-    """x * sigmoid(scale * x * (1 + cubic * square(x))) -> gelu_tanh(x)"""
-    before = x * ew.sigmoid(scale * x * (1.0 + cubic * ew.square(x)))
-    return before, lambda: _gelu_tanh(x, scale, cubic)
+def _polynomial(node: Node, x: Node, known: dict[Node, Polynomial | None]) -> Polynomial | None:
+    """The exact coefficients of ``node`` as a polynomial in ``x`` by power, None if it is none."""
+    if node not in known:
+        known[node] = _as_polynomial(node, x, known)
+    return known[node]
 
 
-def _gelu_tanh(x: Node, scale: Node, cubic: Node) -> Node:
-    return nn.gelu_tanh(x, scale=_number(scale) / 2, cubic=_number(cubic))
+def _as_polynomial(node: Node, x: Node, known: dict[Node, Polynomial | None]) -> Polynomial | None:
+    if node is x:
+        return {1: Fraction(1)}
+    value = uniform_number(node)
+    if value is not None:
+        return {0: Fraction(value)} if math.isfinite(value) else None
+    combine = _COMBINED.get(node.op)
+    if combine is None:
+        return None
+    parts = [_polynomial(arg, x, known) for arg in node.args]
+    found = None if None in parts else combine(*parts)
+    return found if found is not None and max(found) <= HIGHEST_POWER else None
 
 
-def _is_rising(x: Node, scale: Node, cubic: Node) -> bool:
+def _plus(a: Polynomial, b: Polynomial) -> Polynomial:
+    return {k: a.get(k, Fraction(0)) + b.get(k, Fraction(0)) for k in {*a, *b}}
+
+
+def _times(a: Polynomial, b: Polynomial) -> Polynomial:
+    product: Polynomial = {}
+    for (j, left), (k, right) in itertools.product(a.items(), b.items()):
+        product[j + k] = product.get(j + k, Fraction(0)) + left * right
+    return product
+
+
+def _to_the(a: Polynomial, exponent: Polynomial) -> Polynomial | None:
+    whole = set(exponent) == {0} and exponent[0] in (2, 3)
+    return functools.reduce(_times, [a] * int(exponent[0])) if whole else None
+
+
+_MINUS: Polynomial = {0: Fraction(-1)}
+_COMBINED: dict[Op, Callable[..., Polynomial | None]] = {
+    ew.add: _plus,
+    ew.subtract: lambda a, b: _plus(a, _times(_MINUS, b)),
+    ew.negative: lambda a: _times(_MINUS, a),
+    ew.multiply: _times,
+    ew.square: lambda a: _times(a, a),
+    ew.power: _to_the,
+}
+
+
+def _is_rising(scale: float, cubic: float) -> bool:
     """Whether the exponent rises with x, and neither constant is extreme: with others, inf - inf is met."""
-    return 0.1 <= _number(scale) <= 10 and 0 < _number(cubic) <= 1
+    return 0.05 <= scale <= 5 and 0 < cubic <= 1
 
 
 def _number(constant: Node) -> float:
@@ -188,6 +288,60 @@ def _number(constant: Node) -> float:
 def hinge_by_relu(x):
     """relu(1 - x) -> hinge(x)"""
     return ew.relu(1.0 - x), nn.hinge(x)
+
+
+# Means.
+
+
+@on(EXACT, ew.divide)
+def mean_by_quotient(node: Node) -> Node | None:
+    """sum(x) / size -> mean(x)"""
+    total, size = node.args
+    return _as_mean(total) if total.op in SUMS and _is_size(size, _count(total)) else None
+
+
+@on(STABLER, ew.multiply)
+def mean_by_factor(node: Node) -> Node | None:
+    """sum(x) * (1 / size) -> mean(x), also where the factor is the float nearest to 1 / size"""
+    for total, factor in (node.args, node.args[::-1]):
+        sign = _is_inverse_of_count(factor, total) if total.op in SUMS else 0
+        if sign:
+            return _as_mean(total) if sign == 1 else -_as_mean(total)
+    return None
+
+
+SUMS = (r.sum_, g.sum_of_squares)
+
+
+def _count(total: Node) -> Dimension:
+    return product(total.args[0].shape[axis] for axis in total.attrs["axes"])
+
+
+def _is_size(node: Node, count: Dimension) -> bool:
+    """Whether every element of ``node`` is the size ``count``, which is not 0."""
+    value = uniform_number(node)
+    if value is not None:
+        return count == value != 0
+    scalar = node.args[0] if node.op is BROADCAST_TO else node
+    return scalar.op is SIZE and scalar.attrs["size"] == count
+
+
+def _is_inverse_of_count(factor: Node, total: Node) -> int:
+    """1 or -1 if ``factor`` is 1 / count or -1 / count of the elements of a sum, else 0."""
+    count = _count(total)
+    value = uniform_number(factor)
+    if value is None:
+        inverse = factor.args[0] if factor.op is BROADCAST_TO else factor
+        return int(inverse.op is ew.reciprocal and _is_size(inverse.args[0], count))
+    if not isinstance(count, int) or count == 0:
+        return 0
+    nearest: Any = np.divide(1, count, dtype=factor.dtype)
+    return int(math.copysign(1, value)) if abs(value) == nearest else 0
+
+
+def _as_mean(total: Node) -> Node:
+    (x,) = total.args
+    return r.mean(ew.square(x) if total.op is g.sum_of_squares else x, **total.attrs)
 
 
 # Squares, norms, normalisation.
@@ -222,6 +376,18 @@ def norm(x, axes: Attribute):
 def normalized(x, axes: Attribute):
     """x / spread(norm(x)) -> normalized(x)"""
     return x / spread(g.norm(x, axes=axes), x, axes), g.normalized(x, axes=axes)
+
+
+@rule(STABLER)
+def normalized_by_reciprocal(x, axes: Attribute):
+    """x * spread(1 / norm(x)) -> normalized(x)"""
+    return x * spread(ew.reciprocal(g.norm(x, axes=axes)), x, axes), g.normalized(x, axes=axes)
+
+
+@rule(STABLER)
+def scaled_normalized(x, w: Rest, axes: Attribute):
+    """w * x / spread(norm(x)) -> w * normalized(x)"""
+    return w * x / spread(g.norm(x, axes=axes), x, axes), w * g.normalized(x, axes=axes)
 
 
 def _standardized(x: Node, axes: tuple[int, ...], epsilon: Node) -> Node:
@@ -267,11 +433,65 @@ def rms_norm_by_reciprocal(x, epsilon: Constant, axes: Attribute):
     return x * spread(inverse, x, axes), lambda: _rms_norm(x, axes, epsilon)
 
 
+@rule(STABLER)
+def scaled_rms_norm(x, w: Rest, epsilon: Constant, axes: Attribute):
+    """w * x / spread(sqrt(mean(square(x)) + epsilon)) -> w * rms_norm(x)"""
+    root = ew.sqrt(r.mean(ew.square(x), axes=axes) + epsilon)
+    return w * x / spread(root, x, axes), lambda: w * _rms_norm(x, axes, epsilon)
+
+
 def _rms_norm(x: Node, axes: tuple[int, ...], epsilon: Node) -> Node:
     return g.rms_norm(x, axes=axes, epsilon=_number(epsilon))
 
 
 # Losses.
+
+
+@on(EXACT, take)
+def pick_of_vector(node: Node) -> Node | None:
+    """take(x, label) -> pick(x, label) for one row of scores"""
+    x, label = node.args
+    return pick(x, label) if x.tensor_type.ndim == 1 and label.shape == () else None
+
+
+@on(EXACT, pick)
+def pick_before_computing(node: Node) -> Node | None:
+    """pick(f(x), labels) -> f(pick(x, labels)) for an elementwise f of one tensor"""
+    x, labels = node.args
+    if not isinstance(x.op.lowering, ScalarCode) or len(x.args) != 1:
+        return None
+    return x.op(pick(x.args[0], labels), **x.attrs)
+
+
+@rule(STABLER)
+def log_of_picked_softmax(x, labels, axes: Attribute):
+    """log(pick(softmax(x), labels)) -> pick(log_softmax(x), labels)"""
+    return ew.log(pick(r.softmax(x, axes=axes), labels)), pick(r.log_softmax(x, axes=axes), labels)
+
+
+@rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))
+def cross_entropy_by_logsumexp(x, labels, axes: Attribute):
+    """logsumexp(x) - pick(x, labels) -> cross_entropy(x, labels)"""
+    return r.logsumexp(x, axes=axes) - pick(x, labels), lambda: g.cross_entropy(x, labels)
+
+
+@rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))
+def negative_cross_entropy_by_logsumexp(x, labels, axes: Attribute):
+    """pick(x, labels) - logsumexp(x) -> -cross_entropy(x, labels)"""
+    return pick(x, labels) - r.logsumexp(x, axes=axes), lambda: -g.cross_entropy(x, labels)
+
+
+@on(STABLER, g.cross_entropy)
+def cross_entropy_of_shifted(node: Node) -> Node | None:
+    """cross_entropy(x - spread(max(x)), labels) -> cross_entropy(x, labels), also for a fixed maximum"""
+    shifted, labels = node.args
+    if shifted.op is not ew.subtract:
+        return None
+    x, top = shifted.args
+    peak, axes = spread_source(top)
+    peak = peak.args[0] if peak.op is ew.stop_gradient else peak
+    by_maximum = peak.op is r.max_ and peak.args[0] is x
+    return g.cross_entropy(x, labels) if by_maximum and axes == peak.attrs["axes"] else None
 
 
 @rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))
@@ -312,13 +532,13 @@ def _is_bias(b: Node, w: Node) -> bool:
 @LATE.on(EXACT, ew.add)
 def affine(node: Node) -> Node | None:
     """matmul(x, w) + b -> affine(x, w, b)"""
-    for product, bias in (node.args, node.args[::-1]):
-        if product.op is not matmul or bias.op is not BROADCAST_TO or len(node.shape) != 2:
+    for product_, bias in (node.args, node.args[::-1]):
+        if product_.op is not matmul or bias.op is not BROADCAST_TO or len(node.shape) != 2:
             continue
-        flags = any(product.attrs.get(f, False) for f in ("transpose_a", "transpose_b"))
-        x, w = product.args
+        flags = (product_.attrs.get(f, False) for f in ("transpose_a", "transpose_b"))
+        x, w = (transposed(a) if flag else a for a, flag in zip(product_.args, flags, strict=True))
         (b,) = bias.args
-        if not flags and _is_bias(b, w) and node.dtype.kind == "f":
+        if _is_bias(b, w) and node.dtype.kind == "f":
             return g.affine(x, w, b)
     return None
 
@@ -348,6 +568,16 @@ def _few_coordinates(a: Node, b: Node) -> bool:
 
 def _squares(a, other, axis):
     return spread(g.sum_of_squares(a, axes=(1,)), other, (axis,))
+
+
+@on(EXACT, g.sum_of_squares)
+def squared_distances_by_differences(node: Node) -> Node | None:
+    """sum_of_squares(spread(a) - spread(b)) -> squared_distances(a, b) for all pairs of rows"""
+    (difference,) = node.args
+    if difference.op is not ew.subtract or node.attrs["axes"] != (2,):
+        return None
+    sources = {axes: source for source, axes in map(spread_source, difference.args)}
+    return g.squared_distances(sources[1,], sources[0,]) if set(sources) == {(0,), (1,)} else None
 
 
 @rule(STABLER, where=_few_coordinates)

@@ -58,6 +58,36 @@ def _same_move(node: Node, other: Node) -> bool:
     return same and node.args[0].shape == other.args[0].shape
 
 
+@on(EXACT)
+def compute_before_permuting(node: Node) -> Node | None:
+    """f(permute(x), spread(y)) -> permute(f(x, spread(y))) for an elementwise f"""
+    if not isinstance(node.op.lowering, ScalarCode):
+        return None
+    permuted = next((arg for arg in node.args if arg.op is shape.permute_dims), None)
+    if permuted is None:
+        return None
+    axes = permuted.attrs["axes"]
+    inner = [_without_permutation(arg, permuted.args[0], axes) for arg in node.args]
+    if any(arg is None for arg in inner):
+        return None
+    return shape.permute_dims(node.op(*inner, **node.attrs), axes=axes)
+
+
+def _without_permutation(node: Node, like: Node, axes: tuple[int, ...]) -> Node | None:
+    """What becomes ``node`` when its axes are permuted; None where that is another permutation."""
+    if node.op is shape.permute_dims:
+        return node.args[0] if node.attrs["axes"] == axes else None
+    known = uniform_value(node)
+    if known is not None:
+        return filled_type(TensorType(node.dtype, like.shape), known.item())
+    source, repeated = spread_source(node)
+    kept = [axes[i] for i in range(len(axes)) if i not in repeated]
+    if not repeated or kept != sorted(kept):
+        return None
+    typed_like = filled_type(TensorType(node.dtype, like.shape), 0)
+    return reduce.spread(source, typed_like, tuple(sorted(axes[i] for i in repeated)))
+
+
 @on(EXACT, *MOVES, shape.squeeze)
 def move_a_constant(node: Node) -> Node | None:
     """move(c) -> c for a constant c"""

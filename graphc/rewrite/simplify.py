@@ -21,6 +21,7 @@ from graphc.ir import (
 from graphc.ops import discrete as d
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce
+from graphc.ops.special import erf
 from graphc.rewrite.domains import is_nonnegative
 from graphc.rewrite.pattern import is_number
 from graphc.rewrite.rules import Constant, Label, Table
@@ -259,6 +260,24 @@ def sigmoid_of_difference(x, y):
 def exp_of_difference(x, y):
     """exp(-(x - y)) -> exp(y - x)"""
     return ew.exp(-(x - y)), ew.exp(y - x)
+
+
+@on(EXACT, ew.multiply)
+def multiply_by_minus_one(node: Node) -> Node | None:
+    """x * -1 -> -x"""
+    x, factor = node.args
+    return -x if is_number(factor, -1) else None
+
+
+@on(EXACT, ew.tanh, ew.sin, erf)
+def odd_of_negative(node: Node) -> Node | None:
+    """tanh(-x) -> -tanh(x), tanh(x * c) -> -tanh(x * -c) for c < 0, and so for sin and erf"""
+    (x,) = node.args
+    if x.op is ew.negative:
+        return -node.op(x.args[0])
+    if x.op is ew.multiply and _has_negation(x.args[1]):
+        return -node.op(x.args[0] * -x.args[1])
+    return None
 
 
 # Equal terms, powers, quotients.

@@ -10,6 +10,7 @@ from graphc.ops import elementwise as ew
 from graphc.ops import gates as g
 from graphc.ops import reduce as r
 from graphc.ops.special import erfc, log_erfc
+from graphc.rewrite.domains import is_nonnegative
 from graphc.rewrite.pattern import spread
 from graphc.rewrite.rules import Attribute, Label, Rest, Table
 from graphc.types import product
@@ -107,6 +108,30 @@ def log_of_erfc(x):
     return ew.log(erfc(x)), log_erfc(x)
 
 
+@rule(STABLER)
+def reciprocal_of_exp(x):
+    """1 / exp(x) -> exp(-x)"""
+    return ew.reciprocal(ew.exp(x)), ew.exp(-x)
+
+
+@rule(STABLER, where=lambda x: is_nonnegative(x))
+def log_of_reciprocal(x):
+    """log(1 / x) -> -log(x) for an x that is never negative"""
+    return ew.log(ew.reciprocal(x)), -ew.log(x)
+
+
+@rule(STABLER)
+def softplus_of_negative(x):
+    """x + softplus(-x) -> softplus(x)"""
+    return x + ew.softplus(-x), ew.softplus(x)
+
+
+@rule(STABLER)
+def minus_softplus_of_negative(x):
+    """x - softplus(x) -> -softplus(-x)"""
+    return x - ew.softplus(x), -ew.softplus(-x)
+
+
 # Sigmoid and tanh, in the ways they are written.
 
 
@@ -195,6 +220,30 @@ def one_minus_squared_tanh(x):
     return 1.0 - ew.square(ew.tanh(x)), slope
 
 
+@rule(STABLER)
+def multiple_of_one_plus_tanh(x, y):
+    """y + y * tanh(x) -> y * (2 * sigmoid(2 * x))"""
+    return y + y * ew.tanh(x), y * (2.0 * ew.sigmoid(2.0 * x))
+
+
+@rule(STABLER)
+def multiple_of_one_minus_tanh(x, y):
+    """y - y * tanh(x) -> y * (2 * sigmoid(-2 * x))"""
+    return y - y * ew.tanh(x), y * (2.0 * ew.sigmoid(-2.0 * x))
+
+
+@rule(STABLER)
+def sigmoid_by_softplus(x):
+    """exp(-softplus(x)) -> sigmoid(-x)"""
+    return ew.exp(-ew.softplus(x)), ew.sigmoid(-x)
+
+
+@rule(STABLER)
+def exp_by_sigmoid(x, w: Rest):
+    """w * exp(x) * sigmoid(-x) -> w * sigmoid(x)"""
+    return w * ew.exp(x) * ew.sigmoid(-x), w * ew.sigmoid(x)
+
+
 # Roots of squares.
 
 
@@ -202,6 +251,12 @@ def one_minus_squared_tanh(x):
 def root_of_square(x):
     """sqrt(square(x)) -> abs(x)"""
     return ew.sqrt(ew.square(x)), ew.absolute(x)
+
+
+@rule(STABLER, where=lambda x: is_nonnegative(x))
+def square_of_root(x):
+    """square(sqrt(x)) -> x for an x that is never negative"""
+    return ew.square(ew.sqrt(x)), x
 
 
 @rule(STABLER)
@@ -242,6 +297,22 @@ def logmeanexp(x, axes: Attribute):
 def weighted_logsumexp(x, w: Rest, axes: Attribute):
     """log(sum(w * exp(x))) -> weighted_logsumexp(x, w)"""
     return ew.log(r.sum_(w * ew.exp(x), axes=axes)), g.weighted_logsumexp(x, w, axes=axes)
+
+
+@rule(STABLER)
+def weighted_logsumexp_of_shifted(x, w, axes: Attribute):
+    """max(x) + weighted_logsumexp(x - spread(max(x)), w) -> weighted_logsumexp(x, w)"""
+    top = r.max_(x, axes=axes)
+    before = top + g.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
+    return before, g.weighted_logsumexp(x, w, axes=axes)
+
+
+@rule(STABLER)
+def weighted_logsumexp_of_shifted_by_fixed(x, w, axes: Attribute):
+    """m + weighted_logsumexp(x - spread(m), w) -> weighted_logsumexp(x, w) for m = stop_gradient(max(x))"""
+    top = ew.stop_gradient(r.max_(x, axes=axes))
+    before = top + g.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
+    return before, g.weighted_logsumexp(x, w, axes=axes)
 
 
 @rule(STABLER)
@@ -302,6 +373,12 @@ def log_of_softmax(x, axes: Attribute):
 def log_softmax_by_logsumexp(x, axes: Attribute):
     """x - spread(logsumexp(x)) -> log_softmax(x)"""
     return x - spread(r.logsumexp(x, axes=axes), x, axes), r.log_softmax(x, axes=axes)
+
+
+@rule(STABLER)
+def negative_log_softmax(x, axes: Attribute):
+    """spread(logsumexp(x)) - x -> -log_softmax(x)"""
+    return spread(r.logsumexp(x, axes=axes), x, axes) - x, -r.log_softmax(x, axes=axes)
 
 
 @rule(STABLER)
