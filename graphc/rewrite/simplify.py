@@ -345,11 +345,16 @@ def merge_power_of_two(x, a: Constant, b: Constant):
     return x * a * b, x * (a * b)
 
 
-# Not stabler: x * y may overflow where the two products do not.
-@rule(REASSOCIATES, where=lambda x, y, a, b: _scales_exactly(a, b))
-def collect_powers_of_two(x, y, a: Constant, b: Constant):
-    """(x * a) * (y * b) -> (x * y) * (a * b) where a or b is a power of two"""
-    return (x * a) * (y * b), (x * y) * (a * b)
+def _cancel(a: Node, b: Node) -> bool:
+    """Whether a * b is 1 for powers of two: of other products, x * y may overflow or underflow first."""
+    x, y = uniform_number(a), uniform_number(b)
+    return x is not None and y is not None and x * y == 1 and _is_power_of_two(x)
+
+
+@rule(STABLER, where=lambda x, y, a, b: _cancel(a, b))
+def cancel_powers_of_two(x, y, a: Constant, b: Constant):
+    """(x * a) * (y * b) -> x * y where a * b is 1, for powers of two"""
+    return (x * a) * (y * b), x * y
 
 
 @rule(EXACT)
