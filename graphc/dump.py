@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.facts import ScalarCode
-from graphc.ir import CONSTANT, NOTES, SIZE, Graph, Literal, Node, uniform_value
+from graphc.ir import CONSTANT, NOTES, SIZE, Graph, Literal, Node, is_shared, uniform_value
 from graphc.types import TensorType, shape_text
 
 
@@ -79,7 +79,7 @@ class Names:
             self._same[node] = other
 
     def _derived(self, node: Node) -> str:
-        forward = NOTES.cotangent_of.get(node)
+        forward = _forward_of(node)
         if forward is not None and forward in NOTES.names:
             return f"d{NOTES.names[forward]}"
         self._count += 1
@@ -265,12 +265,17 @@ def _attribute(value: Any) -> str:
     return str(value).replace(" ", "")
 
 
+def _forward_of(node: Node) -> Node | None:
+    """The value whose cotangent ``node`` is, unless that may be a value of another graph."""
+    return None if is_shared(node) else NOTES.cotangent_of.get(node)
+
+
 def _comment(node: Node) -> str:
     parts = []
-    forward = NOTES.cotangent_of.get(node)
+    forward = _forward_of(node)
     if forward is not None:
         named = NOTES.names.get(forward)
         parts.append(f"grad of %{named}" if named else f"grad of {forward.op.name}")
-    if node.location is not None:
+    if node.location is not None and not is_shared(node):
         parts.append(str(node.location))
     return ", ".join(parts)

@@ -332,6 +332,11 @@ def _order(op: Op, args: tuple[Node, ...], attrs: Attrs, serial: int) -> tuple[i
     )
 
 
+def is_shared(node: Node) -> bool:
+    """Whether ``node`` depends on no input: then it is a part of every graph that has one like it."""
+    return node.order[0] == _NEVER
+
+
 def _shown(attribute: Hashable) -> object:
     """An attribute without what differs from run to run."""
     if isinstance(attribute, Literal):
