@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +26,7 @@ from graphc.types import TensorType, is_float
 
 FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+UPDATE = "GRAPHC_UPDATE_GOLDEN"
 HARD_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.1, 2.5, -3.0, np.inf, -np.inf, np.nan)
 
 
@@ -273,3 +276,14 @@ def gradient_mismatch(
         if problem:
             return f"argument {k} at {arrays}: {problem}"
     return ""
+
+
+# Files that keep what was generated.
+
+
+def same_as_file(path: Path, text: str) -> None:
+    """Raises AssertionError if ``path`` does not hold ``text``; writes it where the environment asks to."""
+    if os.environ.get(UPDATE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text(), f"if this change is meant, set {UPDATE}=1 and run again"

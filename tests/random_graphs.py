@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from helpers import TOLERANCE, largest
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import graphc as gx
@@ -238,9 +239,14 @@ class Program:
 
 
 def allowed_error(program: Program, graph: Graph, arrays: list[np.ndarray]) -> float:
+    """What rounding may cost in a graph of ``program``."""
+    return rounding_error(program.dtype, graph, arrays)
+
+
+def rounding_error(dtype: np.dtype, graph: Graph, arrays: list[np.ndarray]) -> float:
     """What rounding may cost: the dtype's tolerance times the largest value anywhere in the graph."""
     values = reference.evaluate_all(graph, arrays).values()
-    return TOLERANCE[program.dtype] * max(1.0, largest(*values))
+    return TOLERANCE[dtype] * max(1.0, largest(*values))
 
 
 # Drawing.
@@ -397,3 +403,28 @@ def covering_programs(dtype: np.dtype) -> list[Program]:
             assert any(writer.step(template) for _ in range(1000)), template
         found.append(writer.program())
     return found
+
+
+quietly = settings(
+    phases=[Phase.generate, Phase.shrink],
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)
+
+
+def for_programs(
+    check: Callable[[Program], None], dtype: np.dtype, examples: int, number: int
+) -> None:
+    """Calls ``check`` with as many programs as ``examples``; every ``number`` has programs of its own."""
+
+    @seed(number)
+    @settings(quietly, derandomize=False, max_examples=examples)
+    @given(programs(dtype))
+    def run_one(program: Program) -> None:
+        check(program)
+
+    run_one()

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import same_as_file
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
-UPDATE = "GRAPHC_UPDATE_GOLDEN"
 TIME_LIMIT = 300
 
 
@@ -42,10 +42,7 @@ def compare_with_golden(name: str, printed: str) -> None:
     graphs = (
         "\n\n".join(re.findall(r"^graph .*?^}$", printed, flags=re.DOTALL | re.MULTILINE)) + "\n"
     )
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get(UPDATE):
-        path.write_text(graphs)
-    assert graphs == path.read_text(), f"if this change is meant, set {UPDATE}=1 and run again"
+    same_as_file(GOLDEN / f"{name}.txt", graphs)
 
 
 def number(pattern: str, text: str) -> float:

@@ -14,8 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import FLOAT_DTYPES, differs
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from random_graphs import LARGEST_SIZE, Program, allowed_error, covering_programs, programs
+from hypothesis import Phase, given, settings
+from random_graphs import (
+    LARGEST_SIZE,
+    Program,
+    allowed_error,
+    covering_programs,
+    for_programs,
+    programs,
+    quietly,
+)
 
 import graphc as gx
 from graphc import reference
@@ -34,16 +42,6 @@ SLOW_EXAMPLES = 1000
 PORTIONS = 5
 SLOW_PORTIONS = 25
 SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
-
-quietly = settings(
-    phases=[Phase.generate, Phase.shrink],
-    deadline=None,
-    derandomize=True,
-    database=None,
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
-    print_blob=False,
-)
 
 
 def all_passes() -> tuple[Pass, ...]:
@@ -131,20 +129,10 @@ def check(program: Program, before: Sequence[Pass] = ()) -> None:
         assert not problem, problem
 
 
-def check_many(dtype, examples, number):
-    @seed(number)
-    @settings(quietly, derandomize=False, max_examples=examples)
-    @given(programs(dtype))
-    def run_one(program):
-        check(program)
-
-    run_one()
-
-
 @pytest.mark.parametrize("number", range(PORTIONS))
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 def test_random_graphs(dtype, number):
-    check_many(dtype, EXAMPLES // PORTIONS, number)
+    for_programs(check, dtype, EXAMPLES // PORTIONS, number)
 
 
 COVERING = [program for dtype in FLOAT_DTYPES for program in covering_programs(dtype)]
@@ -159,7 +147,7 @@ def test_every_kind_of_step(k):
 @pytest.mark.parametrize("number", range(SLOW_PORTIONS))
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 def test_many_random_graphs(dtype, number):
-    check_many(dtype, SLOW_EXAMPLES // SLOW_PORTIONS, PORTIONS + number)
+    for_programs(check, dtype, SLOW_EXAMPLES // SLOW_PORTIONS, PORTIONS + number)
 
 
 # The program that a failure prints.
