@@ -1,19 +1,31 @@
-"""The gallery's programs: values against NumPy, gradients against numerical ones. Nothing is compiled."""
+"""The gallery's programs: values against NumPy, gradients against numerical ones. Nothing is compiled.
+
+Their graphs, as declared and as gates, are compared with tests/golden/gallery/. `pages` says how to write
+these files anew.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pages
 import pytest
 import scipy.special
+from helpers import same_as_file
 
 import gallery
 import graphc as gx
 from gallery import PROGRAMS
 from graphc.structure import flatten
+
+GOLDEN = Path(__file__).parent / "golden" / "gallery"
 
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 
@@ -133,3 +145,42 @@ def test_nodes_are_counted() -> None:
     """Operations count; inputs, and constants where they are used, do not."""
     x = gx.input("x", ("N",))
     assert gallery.count_nodes(gx.dump(gx.sum(gx.exp(2 * x)))) == 3
+
+
+@every_program
+def test_graphs_are_golden(name: str) -> None:
+    """Loss and gradients, as declared and at the stage *gates*."""
+    same_as_file(GOLDEN / f"{name}.txt", pages.program_dumps(name))
+
+
+def test_no_other_golden_files() -> None:
+    """A program that is gone leaves no file behind."""
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(PROGRAMS)
+
+
+IN_ANOTHER_ORDER = """
+import pages
+names = list(pages.PROGRAMS)
+kept = [pages.at_gates(pages.program_graph(name, False)) for name in names]
+texts = {name: pages.program_dumps(name) for name in reversed(names)}
+print(*(texts[name] for name in names), sep="", end="")
+"""
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_graphs_do_not_depend_on_what_was_built_before(hash_seed: str) -> None:
+    """Another process, other hashes, other graphs alive, and the programs backwards."""
+    folders = [Path(__file__).parent, Path(gallery.__file__).parent, Path(gx.__file__).parents[1]]
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_ORDER],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "".join(pages.program_dumps(name) for name in PROGRAMS)
