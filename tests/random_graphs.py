@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from helpers import TOLERANCE, largest
+from helpers import TOLERANCE, differs, largest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -26,6 +26,7 @@ from graphc.types import Size, evaluate_size, is_float, product
 MOST_STEPS = 12
 MOST_ELEMENTS = 400
 LARGEST_SIZE = 5
+SIZES = ({"N": 3, "M": 2}, {"N": 1, "M": LARGEST_SIZE}, {"N": 0, "M": 2})
 
 # {x}, {y}, {z} are floats, {i}, {j} integers, {b}, {c} bools; {r} is a float input of the shape of {x}.
 ELEMENTWISE = (
@@ -215,6 +216,11 @@ class Program:
         exec(_HEAD + self.text, space)
         return space["inputs"], space["results"]
 
+    def graph(self) -> Graph:
+        """The declared graph of fresh inputs and results."""
+        inputs, results = self.build()
+        return Graph("f", tuple(t.node for t in inputs), tuple(t.node for t in results))
+
     def arrays(self, inputs: list[Tensor], sizes: dict[str, int], seed: int) -> list[np.ndarray]:
         """Values for the inputs."""
         rng = np.random.default_rng(seed)
@@ -247,6 +253,36 @@ def rounding_error(dtype: np.dtype, graph: Graph, arrays: list[np.ndarray]) -> f
     """What rounding may cost: the dtype's tolerance times the largest value anywhere in the graph."""
     values = reference.evaluate_all(graph, arrays).values()
     return TOLERANCE[dtype] * max(1.0, largest(*values))
+
+
+# Comparing.
+
+
+def outcome(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | type:
+    """The results by the reference, or the kind of error that it raises."""
+    try:
+        return reference.evaluate(graph, arrays)
+    except gx.GraphcError as error:
+        return type(error)
+
+
+def is_mean_of_nothing(graph: Graph, arrays: Sequence[np.ndarray]) -> bool:
+    """Whether an empty axis makes a nan: what integers become of it is not defined."""
+    if not any(0 in array.shape for array in arrays):
+        return False
+    found = reference.evaluate_all(graph, arrays).values()
+    return any(np.any(value != value) for value in found)
+
+
+def compare(
+    name: str, found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], atol: float
+) -> str:
+    """Empty if both lists agree."""
+    for k, (a, b) in enumerate(zip(found, wanted, strict=True)):
+        problem = differs(a, b, scale=1.0, rtol=atol) if is_float(b.dtype) else differs(a, b)
+        if problem:
+            return f"{name}: result {k}: {problem}"
+    return ""
 
 
 # Drawing.
