@@ -18,7 +18,7 @@ from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan, Rewrite
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
-from graphc.ir import INPUT, Graph, Node, walk
+from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.engine import Firing
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
@@ -93,7 +93,9 @@ def compile(
     graph = declared_graph(inputs, outputs, name)
     rules = choose(rewrites)
     stages = run_pipeline(graph, pipeline(rules))
-    source = module_source(stages["fused"], cache=cache)
+    # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
+    required = requirements(graph.nodes())
+    source = module_source(stages["fused"], cache=cache, required=required)
     return Function(Plan(stages, source, outputs, cache, tuple(map(fired, rules.log))))
 
 

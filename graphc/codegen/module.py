@@ -61,9 +61,11 @@ class ModuleSource:
     given: Mapping[str, Array]
 
 
-def module_source(graph: Graph, *, cache: bool) -> ModuleSource:
-    """The module of a fused graph."""
-    return _Module(graph, cache).source()
+def module_source(
+    graph: Graph, *, cache: bool, required: Sequence[Requirement] = ()
+) -> ModuleSource:
+    """The module of a fused graph; a call refuses sizes that do not fit it or break ``required``."""
+    return _Module(graph, cache, required).source()
 
 
 def _tuple(items: Sequence[object]) -> str:
@@ -71,8 +73,8 @@ def _tuple(items: Sequence[object]) -> str:
 
 
 class _Module:
-    def __init__(self, graph: Graph, cache: bool) -> None:
-        self.graph, self.cache = graph, cache
+    def __init__(self, graph: Graph, cache: bool, required: Sequence[Requirement]) -> None:
+        self.graph, self.cache, self.required = graph, cache, required
         self.nodes = graph.nodes()
         self.all_nodes = [*self.nodes, *(n for g in self._bodies() for n in g.nodes())]
         self.sizes = sorted(self._size_names())
@@ -257,7 +259,8 @@ class _Module:
                 else:
                     checks.append(f"{text} != {size}")
         lines = [f"{name} = {text}" for name, text in bound.items()]
-        checks += [_violation(r) for r in requirements(self._required_nodes())]
+        needed = dict.fromkeys([*self.required, *requirements(self._required_nodes())])
+        checks += map(_violation, needed)
         return lines + _raise_if(checks, f"{self.graph.name}: sizes of the arguments do not fit")
 
     def _required_nodes(self) -> list[Node]:
