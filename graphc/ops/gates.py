@@ -35,8 +35,12 @@ from graphc.ops.reduce import (
     infer_reduced,
     infer_same,
     log_softmax,
+    log_softmax_array,
+    log_total,
+    max_or_lowest,
     mean,
     softmax,
+    softmax_complement,
     spread,
     stable_max,
     sum_,
@@ -313,28 +317,32 @@ def _infer_cross_entropy(x: TensorType, labels: TensorType) -> TensorType:
     return x.with_shape(labels.shape)
 
 
-def _log_softmax_array(x: Array, axes: Axes) -> Array:
-    shifted = x - np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=axes, keepdims=True)))
+def _expand_cross_entropy(x: Node, labels: Node) -> Node:
+    # Neither term is negative, so nothing cancels. Picked, the logarithm is computed in a loop without the
+    # look-up, which checks every label and so does not vectorise.
+    axes = (len(x.shape) - 1,)
+    top = max_or_lowest(x, axes=axes)
+    total = log_total(x - spread(top, x, axes), axes)
+    return pick(spread(total, x, axes), labels) + (top - pick(x, labels))
 
 
 def _cross_entropy_reference(x: Array, labels: Array) -> Any:
-    return -np.take_along_axis(_log_softmax_array(x, (-1,)), labels[..., None], -1)[..., 0]
+    return -np.take_along_axis(log_softmax_array(x, axes=(-1,)), labels[..., None], -1)[..., 0]
 
 
 def _cross_entropy_vjp(g: Node, out: Node, x: Node, labels: Node) -> tuple[Node, None]:
     last = len(x.shape) - 1
     position = iota(shape=x.shape, axis=last, dtype=int64)
     chosen = spread(wrapped(labels, x.shape[-1]), position, (last,))
-    probability = softmax(x, axes=(last,))
-    slope = where(equal(position, chosen), probability - 1, probability)
+    at_label = -softmax_complement(x, axes=(last,))
+    slope = where(equal(position, chosen), at_label, softmax(x, axes=(last,)))
     return spread(g, x, (last,)) * slope, None
 
 
 cross_entropy: Op = gate(
     "cross_entropy",
     infer=_infer_cross_entropy,
-    expand=lambda x, labels: -pick(log_softmax(x, axes=(len(x.shape) - 1,)), labels),
+    expand=_expand_cross_entropy,
     reference=_cross_entropy_reference,
     vjp=_cross_entropy_vjp,
     samples=(
@@ -352,18 +360,19 @@ def _infer_divergence(x: TensorType, targets: TensorType, *, axes: Axes) -> Tens
 
 def _soft_vjp(g: Node, out: Node, x: Node, targets: Node, *, axes: Axes) -> tuple[Node, Node]:
     arriving = spread(g, x, axes)
-    weight = spread(sum_(targets, axes=axes), x, axes)
-    return (
-        arriving * (softmax(x, axes=axes) * weight - targets),
-        -(arriving * log_softmax(x, axes=axes)),
-    )
+    # weight * p - target, without cancellation where one target is 1 and its probability nearly 1.
+    others = spread(sum_(targets, axes=axes), x, axes) - targets
+    slope = others * softmax(x, axes=axes) - targets * softmax_complement(x, axes=axes)
+    return arriving * slope, -(arriving * log_softmax(x, axes=axes))
 
 
 soft_cross_entropy: Op = gate(
     "soft_cross_entropy",
     infer=_infer_divergence,
     expand=lambda x, targets, *, axes: -sum_(targets * log_softmax(x, axes=axes), axes=axes),
-    reference=lambda x, targets, *, axes: -np.sum(targets * _log_softmax_array(x, axes), axis=axes),
+    reference=lambda x, targets, *, axes: (
+        -np.sum(targets * log_softmax_array(x, axes=axes), axis=axes)
+    ),
     vjp=_soft_vjp,
     samples=(
         Sample(((3, 4), (3, 4)), {"axes": (1,)}, (WIDE, Domain(0, 1))),

@@ -20,7 +20,7 @@ from graphc.facts import (
 )
 from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
 from graphc.ops.discrete import equal
-from graphc.ops.elementwise import chain, exp, log, where
+from graphc.ops.elementwise import chain, exp, log1p, where
 from graphc.ops.families import require_dtype
 from graphc.ops.shape import expand_dims, iota, permute_dims, reshape
 from graphc.types import (
@@ -358,7 +358,7 @@ mean: Op = Op(
 
 def stable_max(x: Node, axes: Axes) -> Node:
     """The maximum by which exponents are shifted; 0 where it is infinite, so that inf - inf is not met."""
-    top = _max_or_lowest(x, axes=axes)
+    top = max_or_lowest(x, axes=axes)
     finite = top - top
     return where(equal(finite, filled(top, 0)), top, filled(top, 0))
 
@@ -367,7 +367,7 @@ def _max_or_lowest_reference(x: Array, *, axis: Axes) -> Any:
     return np.max(x, axis=axis, initial=-np.inf)
 
 
-_max_or_lowest: Op = reduction(
+max_or_lowest: Op = reduction(
     "max_or_lowest",
     dtypes=FLOATS,
     reference=_max_or_lowest_reference,
@@ -377,17 +377,44 @@ _max_or_lowest: Op = reduction(
 )
 
 
+def log_total(shifted: Node, axes: Axes) -> Node:
+    """log(sum(exp(shifted))) where the largest element is 0, to full precision where it outweighs the rest.
+
+    The logarithm of 1 + tiny would be 0, so one of the elements that are 0 is left out of the sum.
+    """
+    return log1p(_all_but_one(exp(shifted), axes))
+
+
+def _all_but_one(powers: Node, axes: Axes) -> Node:
+    """The sum of all but one of the elements that are 1, the largest."""
+    one, zero = filled(powers, 1), filled(powers, 0)
+    is_top = equal(powers, one)
+    others = sum_(where(is_top, zero, powers), axes=axes)
+    ties = sum_(where(is_top, one, zero), axes=axes)
+    return (ties - 1) + others
+
+
+def _log_total_of(shifted: Array, axes: Axes) -> Array:
+    """`log_total` of arrays; the reduced axes stay."""
+    return np.asarray(np.log1p(_all_but_one_of(np.exp(shifted), axes)))
+
+
+def _all_but_one_of(powers: Array, axes: Axes) -> Any:
+    others = np.sum(np.where(powers == 1, powers.dtype.type(0), powers), axis=axes, keepdims=True)
+    ties = np.sum(powers == 1, axis=axes, keepdims=True, dtype=powers.dtype)
+    return (ties - powers.dtype.type(1)) + others
+
+
 def _expand_logsumexp(x: Node, *, axes: Axes) -> Node:
     top = stable_max(x, axes)
-    return log(sum_(exp(x - spread(top, x, axes)), axes=axes)) + top
+    return log_total(x - spread(top, x, axes), axes) + top
 
 
 def _logsumexp_reference(x: Array, *, axes: Axes) -> Any:
     with np.errstate(all="ignore"):
         top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
         top = np.where(np.isfinite(top), top, x.dtype.type(0))
-        total = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top
-        return np.squeeze(total, axis=axes).astype(x.dtype)
+        return np.squeeze(_log_total_of(x - top, axes) + top, axis=axes).astype(x.dtype)
 
 
 _axis_samples = (
@@ -408,7 +435,7 @@ logsumexp: Op = Op(
 
 
 def _expand_softmax(x: Node, *, axes: Axes) -> Node:
-    shifted = exp(x - spread(_max_or_lowest(x, axes=axes), x, axes))
+    shifted = exp(x - spread(max_or_lowest(x, axes=axes), x, axes))
     return shifted / spread(sum_(shifted, axes=axes), x, axes)
 
 
@@ -431,23 +458,51 @@ softmax: Op = Op(
 
 def _expand_log_softmax(x: Node, *, axes: Axes) -> Node:
     # The maximum is taken off first: subtracting one large logsumexp would cancel.
-    shifted = x - spread(_max_or_lowest(x, axes=axes), x, axes)
-    return shifted - spread(log(sum_(exp(shifted), axes=axes)), x, axes)
+    shifted = x - spread(max_or_lowest(x, axes=axes), x, axes)
+    return shifted - spread(log_total(shifted, axes), x, axes)
 
 
-def _log_softmax_reference(x: Array, *, axes: Axes) -> Any:
+def log_softmax_array(x: Array, *, axes: Axes) -> Any:
+    """The reference of `log_softmax`."""
     with np.errstate(all="ignore"):
         shifted = x - np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-        total = np.sum(np.exp(shifted), axis=axes, keepdims=True)
-        return (shifted - np.log(total)).astype(x.dtype)
+        return (shifted - _log_total_of(shifted, axes)).astype(x.dtype)
 
 
 log_softmax: Op = Op(
     "log_softmax",
     infer=infer_same,
-    reference=_log_softmax_reference,
+    reference=log_softmax_array,
     lowering=Definition(_expand_log_softmax),
     vjp=lambda g, out, x, *, axes: (g - exp(out) * spread(sum_(g, axes=axes), x, axes),),
     samples=_axis_samples,
     dtypes=FLOATS,
 )
+
+
+def _expand_softmax_complement(x: Node, *, axes: Axes) -> Node:
+    powers = exp(x - spread(max_or_lowest(x, axes=axes), x, axes))
+    total = spread(sum_(powers, axes=axes), x, axes)
+    # Only the largest element can be nearly the total.
+    all_but_one = spread(_all_but_one(powers, axes), x, axes)
+    return where(equal(powers, filled(powers, 1)), all_but_one, total - powers) / total
+
+
+def _softmax_complement_reference(x: Array, *, axes: Axes) -> Any:
+    with np.errstate(all="ignore"):
+        powers = np.exp(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))
+        total = np.sum(powers, axis=axes, keepdims=True)
+        others = np.where(powers == 1, _all_but_one_of(powers, axes), total - powers)
+        return (others / total).astype(x.dtype)
+
+
+softmax_complement: Op = Op(
+    "softmax_complement",
+    infer=infer_same,
+    reference=_softmax_complement_reference,
+    lowering=Definition(_expand_softmax_complement),
+    vjp=lambda g, out, x, *, axes: softmax.vjp(-g, softmax(x, axes=axes), x, axes=axes),
+    samples=_axis_samples,
+    dtypes=FLOATS,
+)
+"""1 - softmax(x), to full precision also where one probability is nearly 1."""

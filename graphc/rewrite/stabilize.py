@@ -336,6 +336,12 @@ def softmax_by_logsumexp(x, axes: Attribute):
 
 
 @rule(STABLER)
+def one_minus_softmax(x, axes: Attribute):
+    """1 - softmax(x) -> softmax_complement(x)"""
+    return 1.0 - r.softmax(x, axes=axes), r.softmax_complement(x, axes=axes)
+
+
+@rule(STABLER)
 def softmax_of_shifted(x, axes: Attribute):
     """softmax(x - spread(max(x))) -> softmax(x)"""
     shifted = x - spread(r.max_(x, axes=axes), x, axes)
