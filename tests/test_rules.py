@@ -473,7 +473,8 @@ def reassociation_problem(specimen, graphs, arrays):
         same = value.shape == before.shape
         scale = np.maximum(scale, size if same else np.max(size))
         moderate &= good if same else good.all()
-    error = np.abs(after - before, where=moderate, out=np.zeros_like(before))
+    with np.errstate(all="ignore"):
+        error = np.abs(after - before)
     worse = moderate & ~(error <= FEW_ULPS * np.finfo(before.dtype).eps * scale)
     worse |= moderate & (np.isnan(before) != np.isnan(after))
     return f"{specimen.rule.text}: {before[worse]} became {after[worse]}" if worse.any() else ""
