@@ -171,7 +171,7 @@ REDUCTIONS: dict[str, tuple[Callable[..., Number], Number]] = {
 }
 # NumPy chooses, compares, adds and multiplies objects as it does floats.
 REUSED = {
-    *("where", "accumulate", "matmul", "scatter_add", "product_of_others"),
+    *("where", "accumulate", "matmul", "scatter_add", "product_of_others", "stop_gradient"),
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"),
 }
 

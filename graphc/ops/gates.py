@@ -238,23 +238,61 @@ def _weighted_reference(x: Array, w: Array, *, axes: Axes) -> Any:
     return np.log(np.sum(terms, axis=axes)) + np.squeeze(top, axes)
 
 
+def _infer_ratio(x: TensorType, w: TensorType, *, axes: Axes) -> TensorType:
+    require_one_type((x, w))
+    return infer_same(x, axes=axes)
+
+
+def _expand_ratio(x: Node, w: Node, *, axes: Axes) -> Node:
+    counted, top = _weighted_parts(x, w, axes)
+    total = sum_(chain(w, exp(counted - spread(top, x, axes))), axes=axes)
+    return exp(x - spread(top, x, axes)) / spread(total, x, axes)
+
+
+def _ratio_reference(x: Array, w: Array, *, axes: Axes) -> Any:
+    counted = np.where(w != 0, x, -np.inf).astype(x.dtype)
+    top = np.max(counted, axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+    terms = np.where(w == 0, 0, w * np.exp(counted - top)).astype(x.dtype)
+    return np.exp(x - top) / np.sum(terms, axis=axes, keepdims=True)
+
+
+def _ratio_vjp(g: Node, out: Node, x: Node, w: Node, *, axes: Axes) -> tuple[Node, Node]:
+    pulled = chain(g, out)
+    total = spread(sum_(pulled, axes=axes), x, axes)
+    by_weight = -(out * total)
+    return pulled + chain(w, by_weight), by_weight
+
+
+_positive = Domain(0.5, 2)
+_weighted_samples = (
+    Sample(((3, 4), (3, 4)), {"axes": (1,)}, (WIDE, _positive)),
+    Sample(((2, 3, 4), (2, 3, 4)), {"axes": (0, 2)}, (WIDE, _positive)),
+)
+weighted_ratio: Op = gate(
+    "weighted_ratio",
+    infer=_infer_ratio,
+    expand=_expand_ratio,
+    reference=_ratio_reference,
+    vjp=_ratio_vjp,
+    samples=_weighted_samples,
+)
+"""exp(x) / sum(w * exp(x)), shifted: exp(x - log(sum)) would round the difference of large numbers."""
+
+
 def _weighted_vjp(g: Node, out: Node, x: Node, w: Node, *, axes: Axes) -> tuple[Node, Node]:
-    ratio = exp(x - spread(out, x, axes))
+    ratio = weighted_ratio(x, w, axes=axes)
     arriving = spread(g, x, axes)
     return chain(arriving, chain(w, ratio)), chain(arriving, ratio)
 
 
-_positive = Domain(0.5, 2)
 weighted_logsumexp: Op = gate(
     "weighted_logsumexp",
     infer=_infer_weighted,
     expand=_expand_weighted,
     reference=_weighted_reference,
     vjp=_weighted_vjp,
-    samples=(
-        Sample(((3, 4), (3, 4)), {"axes": (1,)}, (WIDE, _positive)),
-        Sample(((2, 3, 4), (2, 3, 4)), {"axes": (0, 2)}, (WIDE, _positive)),
-    ),
+    samples=_weighted_samples,
 )
 """log(sum(w * exp(x))), shifted by the largest exponent whose weight is not 0."""
 

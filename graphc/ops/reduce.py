@@ -496,12 +496,17 @@ def _softmax_complement_reference(x: Array, *, axes: Axes) -> Any:
         return (others / total).astype(x.dtype)
 
 
+def _softmax_complement_vjp(g: Node, out: Node, x: Node, *, axes: Axes) -> tuple[Node]:
+    probability = softmax(x, axes=axes)
+    return (probability * (spread(sum_(g * probability, axes=axes), x, axes) - g),)
+
+
 softmax_complement: Op = Op(
     "softmax_complement",
     infer=infer_same,
     reference=_softmax_complement_reference,
     lowering=Definition(_expand_softmax_complement),
-    vjp=lambda g, out, x, *, axes: softmax.vjp(-g, softmax(x, axes=axes), x, axes=axes),
+    vjp=_softmax_complement_vjp,
     samples=_axis_samples,
     dtypes=FLOATS,
 )

@@ -330,12 +330,6 @@ def softmax_by_reciprocal(x, axes: Attribute):
 
 
 @rule(STABLER)
-def softmax_by_logsumexp(x, axes: Attribute):
-    """exp(x - spread(logsumexp(x))) -> softmax(x)"""
-    return ew.exp(x - spread(r.logsumexp(x, axes=axes), x, axes)), r.softmax(x, axes=axes)
-
-
-@rule(STABLER)
 def one_minus_softmax(x, axes: Attribute):
     """1 - softmax(x) -> softmax_complement(x)"""
     return 1.0 - r.softmax(x, axes=axes), r.softmax_complement(x, axes=axes)
