@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc import reference
 from graphc.compile import declared_graph
 from graphc.dsl import Tensor
-from graphc.ir import BROADCAST_TO, CONSTANT, INPUT, SIZE, Node, walk
+from graphc.ir import BROADCAST_TO, CONSTANT, INPUT, SIZE, Graph, Node, walk
 from graphc.ops.index import pick
 from graphc.rewrite.tables import choose
 from graphc.verify import verify
@@ -695,6 +696,18 @@ PRODUCTS = (
 FAMILIES = (*SOFTMAX, *CROSS_ENTROPY, *ACTIVATIONS, *NORMALISATION, *LOSSES, *PRODUCTS)
 
 
+SHAPES = {
+    **dict.fromkeys("xt", (6, 10)),
+    **dict.fromkeys("vzy", (6,)),
+    **{"A": (4, 6, 5), "F": (8, 16), "S": (5, 5), "w": (10, 7), "U": (7, 10), "b": (7,)},
+    **{"p": (6, 3), "q": (5, 3), "gain": (10,), "shift": (10,)},
+}
+
+
+def nodes(tensors: list[Tensor]) -> tuple[Node, ...]:
+    return tuple(tensor.node for tensor in tensors)
+
+
 def normal(*tensors: Tensor) -> tuple[Node, ...]:
     """The tensors in normal form."""
     graph = declared_graph(INPUTS, list(tensors), "f")
@@ -715,6 +728,23 @@ def test_spelling_is_the_gate(found: Family, k: int) -> None:
     (first,), (node,) = normal(found.spellings[0]()), normal(found.spellings[k]())
     assert ops_of(node) == set(found.ops.split())
     assert node is first
+
+
+@pytest.mark.parametrize("found", FAMILIES, ids=lambda f: f.name)
+def test_gate_computes_what_is_spelled(found: Family) -> None:
+    """Value and gradient are those of the graph that no rule has touched."""
+    rng = np.random.default_rng(0)
+    given = {name: rng.normal(size=shape) for name, shape in SHAPES.items()}
+    arrays = [given[i.node.attrs["name"]].astype(i.dtype) for i in INPUTS]
+    for spelling in found.spellings:
+        value = spelling()
+        wanted = [value, *gx.grad(gx.sum(value * value), FLOATS, rewrites=False)]
+        rewritten = [value, *gx.grad(gx.sum(value * value), FLOATS)]
+        plain = reference.evaluate(declared_graph(INPUTS, wanted, "f"), arrays)
+        gated = reference.evaluate(Graph("f", nodes(INPUTS), normal(*rewritten)), arrays)
+        tolerance = 1e-4 if value.dtype == np.float32 else 1e-9
+        for one, other in zip(gated, plain, strict=True):
+            np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
 def test_choice_that_loses_nan_is_relu_only_if_there_is_none() -> None:
