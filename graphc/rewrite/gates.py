@@ -102,13 +102,12 @@ def elu_by_choice(node: Node) -> Node | None:
 
 
 def _by_sign(node: Node) -> tuple[Node, Node] | None:
-    """(x, y) if ``node`` is x where x > 0 and y where x <= 0; for a nan, y must be nan."""
+    """(x, y) if ``node`` is x where x > 0 and y where x <= 0; for a nan it may be either."""
     condition, first, second = node.args
     if _is_positive(condition, first):
         return first, second
     below = condition.op is d.less_equal and condition.args[0] is second
-    nan_in_nan_out = below and _multiple(first)[0].op in (ew.expm1, second.op)
-    return (second, first) if nan_in_nan_out and _is_zero(condition.args[1]) else None
+    return (second, first) if below and _is_zero(condition.args[1]) else None
 
 
 def _is_positive(condition: Node, x: Node) -> bool:
