@@ -180,7 +180,8 @@ def one_line(node: Node, depth: int = 5, inside: bool = False) -> str:
         text = f"{args[0]} {INFIX[node.op.name]} {args[1]}"
         return f"({text})" if inside else text
     if node.op.name == "negative":
-        return "-" + one_line(node.args[0], depth - 1, True)
+        negated = one_line(node.args[0], depth - 1, True)
+        return f"-({negated})" if negated.startswith("-") else f"-{negated}"
     if node.op.name == "item":
         return f"{one_line(node.args[0], depth)}[{node.attrs['index']}]"
     return f"{node.attrs['name'] if 'body' in node.attrs else node.op.name}({', '.join(args)})"

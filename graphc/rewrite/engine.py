@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from graphc.errors import RewriteError, compose
 from graphc.ir import NOTES, Graph, Location, Node, Op, located, make_node, walk
 from graphc.rewrite.rules import JointRule, Rule
+from graphc.types import TensorType
 
 LONGEST_CHAIN = 200
 """The most rewritings that may be open at a time, each begun by the result of the one before."""
@@ -86,7 +87,9 @@ class Engine:
             if args != node.args:
                 self._becomes[node] = make_node(node.op, args, node.attrs)
                 return
-            for rule in self._rules_for(node.op):
+            # A gate of several results is in its form already: its body was rewritten before it was made.
+            rules = self._rules_for(node.op) if isinstance(node.type, TensorType) else ()
+            for rule in rules:
                 after = rule.apply(node)
                 if after is not None and after is not node:
                     self._record(rule, node, after)
