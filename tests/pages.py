@@ -1,4 +1,4 @@
-"""Text that is generated: two pages of the documentation, and the dumps of the gallery's programs.
+"""Text that is generated: three pages of the documentation, and the dumps of the gallery's programs.
 
 Tests compare it with the files that keep it. After a change that is meant, write all files anew:
 
@@ -23,6 +23,7 @@ from graphc.ops.fused import item
 from graphc.rewrite.gates import LATE
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
 from graphc.rewrite.tables import JOINT, RULES, Rewrites, choose
+from stability import CASES, results
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -199,6 +200,28 @@ def gallery_page() -> str:
     rows.append(["all", "", *totals.values(), ""])
     introduction = GALLERY_INTRODUCTION.format(count=len(PROGRAMS))
     return f"{introduction}\n{table([*header, 'gates that remain'], rows)}\n"
+
+
+# Stability.
+
+STABILITY_INTRODUCTION = """\
+# Stability
+
+The same expressions as a user writes them, computed by NumPy and by graphc in float64, and their true
+values. Nothing is written differently for graphc: the rules of the table *stabilize* find the form that does
+not overflow or cancel, for values and, since they come before differentiation, for gradients. `python
+examples/stability.py` prints this table with all digits; this page is generated.
+"""
+
+
+def stability_page() -> str:
+    """docs/stability.md."""
+    rows = []
+    for case in CASES:
+        point = ", ".join(f"{value:.15g}" for value in case.point)
+        values = (f"{value:.10g}" for value in results(case))
+        rows.append((f"`{case.text}`", point, *values))
+    return f"{STABILITY_INTRODUCTION}\n{table(('expression', 'x', '#NumPy', '#graphc', '#true'), rows)}\n"
 
 
 def program_dumps(name: str) -> str:

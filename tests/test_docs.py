@@ -78,6 +78,11 @@ def test_page_of_the_gallery_is_current() -> None:
     same_as_file(ROOT / "docs" / "gallery.md", pages.gallery_page())
 
 
+def test_page_of_stability_is_current() -> None:
+    """Its values are those that graphc and NumPy compute now."""
+    same_as_file(ROOT / "docs" / "stability.md", pages.stability_page())
+
+
 def test_operations_are_counted() -> None:
     """No inputs, constants, sizes, and no selections of results; a gate is one."""
     x = gx.input("x", ("N",))
