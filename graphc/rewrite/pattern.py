@@ -199,7 +199,7 @@ class Terms(Pattern):
     def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
         last = self.terms[-1][1]
         if isinstance(last, Variable) and last.kind is Kind.REST:
-            nodes = list(_all_terms(node, self.family))
+            nodes = list(all_terms(node, self.family))
             if len(self.terms) <= len(nodes) <= MOST_TERMS:
                 yield from _assign(self.terms[:-1], nodes, bound, (last.name, self.family))
             return
@@ -333,12 +333,13 @@ def _vagueness(pattern: Pattern) -> int:
     return 0
 
 
-def _all_terms(node: Node, family: Family, sign: int = 1) -> Iterator[Term]:
+def all_terms(node: Node, family: Family, sign: int = 1) -> Iterator[Term]:
+    """The terms of a sum or the factors of a product, taken apart as far as it goes."""
     if node.op not in family.signs:
         yield sign, node
         return
     for s, arg in zip(family.signs[node.op], node.args, strict=True):
-        yield from _all_terms(arg, family, sign * s)
+        yield from all_terms(arg, family, sign * s)
 
 
 def _split_top(node: Node, count: int, family: Family, sign: int = 1) -> Iterable[list[Term]]:
@@ -371,7 +372,7 @@ def _assign(
             yield bound
         elif rest is not None and nodes:
             name, family = rest
-            yield from Variable(name).match(_joined(nodes, family), bound)
+            yield from Variable(name).match(joined(nodes, family), bound)
         return
     sign, pattern = terms[0]
     for i, (s, node) in enumerate(nodes):
@@ -380,7 +381,8 @@ def _assign(
                 yield from _assign(terms[1:], nodes[:i] + nodes[i + 1 :], extended, rest)
 
 
-def _joined(terms: Sequence[Term], family: Family) -> Node:
+def joined(terms: Sequence[Term], family: Family) -> Node:
+    """The sum or product of at least one term, from left to right."""
     ordered = sorted(terms, key=lambda term: -term[0])
     sign, first = ordered[0]
     total: Node = first if sign == 1 else family.invert(first)

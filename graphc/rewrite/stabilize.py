@@ -5,20 +5,24 @@ A rule here may differ from what was written only by being closer to the true va
 
 from __future__ import annotations
 
-from graphc.ir import broadcast, size_node
+from collections.abc import Sequence
+
+from graphc.ir import Node, broadcast, filled, size_node, uniform_value
 from graphc.ops import elementwise as ew
 from graphc.ops import gates as g
 from graphc.ops import reduce as r
+from graphc.ops import shape
+from graphc.ops.index import concat
 from graphc.ops.special import erfc, log_erfc
 from graphc.rewrite.domains import is_nonnegative
-from graphc.rewrite.pattern import spread
+from graphc.rewrite.pattern import MOST_TERMS, PRODUCT, SUM, all_terms, joined, spread
 from graphc.rewrite.rules import Attribute, Label, Rest, Table
 from graphc.types import product
 
 STABLER = Label.STABLER
 
 STABILIZE = Table("stabilize")
-rule = STABILIZE.rule
+rule, on = STABILIZE.rule, STABILIZE.on
 
 
 # Logarithms and exponentials that meet.
@@ -28,6 +32,18 @@ rule = STABILIZE.rule
 def log_of_exp(x):
     """log(exp(x)) -> x"""
     return ew.log(ew.exp(x)), x
+
+
+@on(STABLER, ew.cast)
+def widen_before_exp(node: Node) -> Node | None:
+    """cast(exp(x) * c, wider) -> exp(cast(x, wider)) * cast(c, wider), which overflows later"""
+    (scaled,) = node.args
+    power, *factors = scaled.args if scaled.op is ew.multiply else (scaled,)
+    narrow = node.dtype.kind == "f" and node.dtype > power.dtype
+    if not narrow or power.op is not ew.exp or any(uniform_value(f) is None for f in factors):
+        return None
+    wide = ew.exp(ew.cast(power.args[0], dtype=node.dtype))
+    return ew.multiply(wide, *(ew.cast(f, dtype=node.dtype) for f in factors)) if factors else wide
 
 
 @rule(STABLER)
@@ -297,6 +313,40 @@ def logmeanexp(x, axes: Attribute):
 def weighted_logsumexp(x, w: Rest, axes: Attribute):
     """log(sum(w * exp(x))) -> weighted_logsumexp(x, w)"""
     return ew.log(r.sum_(w * ew.exp(x), axes=axes)), g.weighted_logsumexp(x, w, axes=axes)
+
+
+@on(STABLER, ew.log)
+def weighted_logsumexp_of_terms(node: Node) -> Node | None:
+    """log(v * exp(x) + w * exp(y) + ...) -> weighted_logsumexp(stack(x, y, ...), stack(v, w, ...))"""
+    (total,) = node.args
+    terms = list(all_terms(total, SUM)) if total.op in (ew.add, ew.subtract) else []
+    parts = [_weighted_exp(sign, term) for sign, term in terms if len(terms) <= MOST_TERMS]
+    if len(parts) < 2 or None in parts:
+        return None
+    exponents, weights = zip(*parts, strict=True)
+    return g.weighted_logsumexp(_stacked(exponents), _stacked(weights), axes=(0,))
+
+
+def _weighted_exp(sign: int, term: Node) -> tuple[Node, Node] | None:
+    """(x, w) if ``term`` with its sign is w * exp(x)."""
+    factors = list(all_terms(term, PRODUCT))
+    powers = [k for k, (s, factor) in enumerate(factors) if s == 1 and factor.op is ew.exp]
+    if not powers:
+        return None
+    (x,) = factors.pop(powers[0])[1].args
+    weight = joined(factors, PRODUCT) if factors else filled(x, 1)
+    return x, weight if sign == 1 else -weight
+
+
+def _stacked(nodes: Sequence[Node]) -> Node:
+    return concat(*(shape.expand_dims(node, axes=(0,)) for node in nodes), axis=0)
+
+
+@rule(STABLER)
+def log_of_weighted_softmax(x, w: Rest, axes: Attribute, along: Attribute):
+    """log(sum(w * softmax(x))) -> weighted_logsumexp(log_softmax(x), w)"""
+    before = ew.log(r.sum_(w * r.softmax(x, axes=along), axes=axes))
+    return before, g.weighted_logsumexp(r.log_softmax(x, axes=along), w, axes=axes)
 
 
 @rule(STABLER)
