@@ -37,7 +37,7 @@ from graphc.ops import index as index_ops
 from graphc.ops import linalg
 from graphc.types import ALL_DTYPES, is_float
 
-WITHOUT_SAMPLES = {"input", "constant", "size", "fused", "item"}
+WITHOUT_SAMPLES = {"input", "constant", "size", "held", "composite", "fused", "item"}
 LARGEST_CHUNK = 25
 ULPS = 2
 NO_SIGN_OF_ZERO = {"maximum", "minimum", "relu"}
