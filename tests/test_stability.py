@@ -40,6 +40,7 @@ BY_VALUE = (
 TERMS_CANCEL = (
     "the result is next to 0, the difference of numbers that are not: it is ill-conditioned"
 )
+ROUNDED = "the sum of weighted probabilities, of which one is rounded to 1, is nearly 1"
 SATURATED = (
     "the slope of a softmax is computed from its values, p * (g - sum(p * g)), where p rounds to 1"
 )
@@ -259,6 +260,11 @@ FORMS = (
         why=TERMS_CANCEL,
     ),
     Form("Gaussian mixture", lambda x: gaussian_mixture(x)),
+    Form("Gaussian mixture, term by term", lambda x: gaussian_mixture_by_terms(x)),
+    Form(
+        "likelihood of soft labels", lambda x: soft_likelihood(x), ROWS, units=(4, 4), why=ROUNDED
+    ),
+    Form("log of a widened exponential", lambda x: gx.log(0.5 * gx.exp(x) * np.float64(2))),
     Form("KL of Bernoulli", lambda x: kl_divergence(x), units=(0, 4), why=TERMS_CANCEL),
     Form(
         "attention",
@@ -295,6 +301,17 @@ def gaussian_mixture(x: Tensor) -> Tensor:
     """The log-likelihood of a mixture of three Gaussians, of which all may be far away."""
     centres, weights = typed(x, (-1.0, 0.0, 2.0)), typed(x, WEIGHTS)
     return gx.log(gx.sum(weights * gx.exp(-0.5 * (x[:, None] - centres) ** 2), axis=1))
+
+
+def gaussian_mixture_by_terms(x: Tensor) -> Tensor:
+    """The log-likelihood of a mixture of two Gaussians, with a float64 constant beside narrower ones."""
+    near, far = gx.exp(-0.5 * (x + 1) ** 2), gx.exp(-0.5 * (x - 2) ** 2)
+    return gx.log(0.25 * near / 2.5 + 0.75 * far / 2.5)
+
+
+def soft_likelihood(x: Tensor) -> Tensor:
+    """The log of a sum of probabilities with weights, of which the largest may be 0."""
+    return gx.log(gx.sum(softmax(x) * typed(x, (0.0, 1.0, 0.5)), axis=1))
 
 
 def kl_divergence(x: Tensor) -> Tensor:
@@ -358,8 +375,8 @@ def test_compiled_forms(dtype: object) -> None:
 
 def test_every_rule_is_met() -> None:
     met = set()
-    for form in FORMS:
-        x = gx.input("x", np.shape(form.points))
+    for form, dtype in itertools.product(FORMS, (gx.float32, gx.float64)):
+        x = gx.input("x", np.shape(form.points), dtype)
         rules = choose()
         rules.rewrite(declared_graph([x], [form.build(x)], "f"))
         met |= {firing.rule.name for firing in rules.log}
