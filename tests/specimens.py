@@ -20,7 +20,7 @@ from graphc.ops.linalg import matmul
 from graphc.ops.special import erfc
 from graphc.rewrite.pattern import Apply, Kind, Number, Spread, Variable, variables_of
 from graphc.rewrite.rules import Rule
-from graphc.types import ALL_DTYPES, Size, TensorType, bool_, int64
+from graphc.types import ALL_DTYPES, Size, TensorType, bool_, float64, int64
 
 N = Size.named("N")
 FLAT, ROWS = (N,), (N, 4)
@@ -195,6 +195,17 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: constant_node(np.full((3, 2), -0.0))),
         case(lambda x: constant_node(np.full(3, NAN))),
         case(lambda x: constant_node(np.full(3, 7))),
+    ),
+    "widen_before_exp": (
+        case(lambda x: ew.cast(ew.exp(x), dtype=float64)),
+        case(lambda x: ew.cast(0.3 * ew.exp(x), dtype=float64)),
+    ),
+    "weighted_logsumexp_of_terms": (
+        case(lambda x, y: ew.log(0.3 * ew.exp(x) + 0.7 * ew.exp(y)), FLAT, FLAT),
+        case(lambda x, y, w: ew.log(ew.exp(x) * w - ew.exp(y)), FLAT, FLAT, FLAT),
+    ),
+    "log_of_weighted_softmax": (
+        case(lambda x, w: ew.log(r.sum_(w * r.softmax(x, axes=AXES), axes=AXES)), ROWS, ROWS),
     ),
     "drop_unit": tuple(
         itertools.chain.from_iterable(_both_ways(op) for op in (*UNIT_OPS, *LOGIC_OPS))

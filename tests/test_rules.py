@@ -50,6 +50,7 @@ CONDITIONED = {
     "log_of_prod_of_exp": _TWO_TERMS,
     **dict.fromkeys(("gelu_by_tanh", "gelu_by_tanh_factored", "scaled_layer_norm"), _OTHER_ORDER),
     "total_soft_cross_entropy": _OTHER_ORDER,
+    "weighted_logsumexp_of_terms": _ROUNDED_EXPONENT,
     "gelu_by_erfc": "sqrt(2) and 1 / sqrt(2) are not each other's inverse when rounded",
 }
 """Backward stable: wrong by what a change of the operands by one ulp does, and 4 ulps or twice as wrong as
@@ -57,6 +58,7 @@ before."""
 
 _NEAR_ONE = "next to 0, the logarithm of a number that was rounded near 1"
 LOGARITHMS = dict.fromkeys(("log_of_softmax", "log_softmax_by_logsumexp", "logmeanexp"), _NEAR_ONE)
+LOGARITHMS |= dict.fromkeys(("weighted_logsumexp_of_terms", "log_of_weighted_softmax"), _NEAR_ONE)
 """An absolute error of 4 ulps of 1 is allowed."""
 
 UNDEFINED_ROWS = dict.fromkeys(
