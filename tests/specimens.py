@@ -10,14 +10,24 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import GraphcError
-from graphc.ir import Graph, Node, broadcast, constant_node, filled, filled_type, input_node
+from graphc.ir import (
+    Graph,
+    Node,
+    broadcast,
+    constant_node,
+    filled,
+    filled_type,
+    input_node,
+    size_node,
+)
 from graphc.ops import discrete as d
 from graphc.ops import elementwise as ew
+from graphc.ops import gates as g
 from graphc.ops import reduce as r
 from graphc.ops import shape as s
-from graphc.ops.index import concat, slice_
+from graphc.ops.index import concat, pick, slice_, take
 from graphc.ops.linalg import matmul
-from graphc.ops.special import erfc
+from graphc.ops.special import erf, erfc
 from graphc.rewrite.pattern import Apply, Kind, Number, Spread, Variable, variables_of
 from graphc.rewrite.rules import Rule
 from graphc.types import ALL_DTYPES, Size, TensorType, bool_, float64, int64
@@ -70,11 +80,13 @@ class Given:
 _CHOICE = {"c": Given(FLAT, bool_)}
 _AFFINE = {"x": Given((N, 3)), "w": Given((3, 2)), "b": Given((2,))}
 _POINTS = {"a": Given((N, 3)), "b": Given((2, 3))}
+_LABELS = {"labels": Given(FLAT, int64)}
 VARIABLES: dict[str, dict[str, Given]] = {
     **dict.fromkeys(("choose_by_negation", "choose_twice", "choose_twice_otherwise"), _CHOICE),
     **dict.fromkeys(("affine_relu", "affine_sigmoid", "affine_tanh"), _AFFINE),
     **dict.fromkeys(("squared_distances", "squared_distances_of_doubled"), _POINTS),
-    "cross_entropy": {"labels": Given(FLAT, int64)},
+    **dict.fromkeys(("cross_entropy", "cross_entropy_by_logsumexp"), _LABELS),
+    **dict.fromkeys(("negative_cross_entropy_by_logsumexp", "log_of_picked_softmax"), _LABELS),
 }
 """What a variable of a rule is where it is not a float array of the usual shape."""
 
@@ -178,6 +190,20 @@ def _permuted(x: Node, *axes: int) -> Node:
     return s.permute_dims(x, axes=axes)
 
 
+def _over_size(total: Node, size: Size) -> Node:
+    return total / broadcast(size_node(size, total.dtype), total.shape)
+
+
+def _shifted(x: Node, fixed: bool) -> Node:
+    top = r.max_(x, axes=AXES)
+    return x - r.spread(ew.stop_gradient(top) if fixed else top, x, AXES)
+
+
+def _all_differences(a: Node, b: Node) -> Node:
+    shape = (a.shape[0], b.shape[0], a.shape[1])
+    return broadcast(s.expand_dims(a, axes=(1,)), shape) - broadcast(b, shape)
+
+
 UNIT_OPS = (ew.add, ew.subtract, ew.multiply, ew.divide, ew.power, ew.chain)
 LOGIC_OPS = (d.bitwise_and, d.bitwise_or, d.bitwise_xor, d.floor_divide)
 UNARY_OPS = (ew.exp, ew.log1p, ew.sin, ew.tanh, ew.sqrt, ew.negative, ew.square, ew.absolute)
@@ -233,6 +259,17 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x, op=op: ew.absolute(op(ew.absolute(x), axes=AXES)), ROWS)
         for op in (r.sum_, r.mean, r.max_, r.min_, r.prod)
     ),
+    "multiply_by_minus_one": (case(lambda x: x * -1),),
+    "odd_of_negative": tuple(
+        itertools.chain.from_iterable(
+            (case(lambda x, op=op: op(-x)), *with_constants(lambda x, c, op=op: op(x * c)))
+            for op in (ew.tanh, ew.sin, erf)
+        )
+    ),
+    "square_of_root": tuple(
+        case(lambda x, op=op: ew.square(ew.sqrt(op(x))))
+        for op in (ew.exp, ew.square, ew.absolute, ew.relu)
+    ),
     "power_minus_one": (case(lambda x: ew.power(x, -1.0)),),
     "power_one_half": (
         case(lambda x: ew.power(x, 0.5)),
@@ -278,6 +315,15 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: -s.reshape(x, shape=(4 * N,)), ROWS),
         case(lambda c, x: ew.where(_repeated(c), _repeated(x), 0), Given(FLAT, bool_), Given(FLAT)),
         case(lambda x, y: s.expand_dims(x, axes=(0,)) - s.expand_dims(y, axes=(0,)), FLAT, FLAT),
+    ),
+    "compute_before_permuting": (
+        case(lambda x, y: _permuted(x, 1, 0) + broadcast(y, (4, N)), ROWS, FLAT),
+        case(lambda x, y: _permuted(x, 1, 0) - _repeated(y), (3, N), FLAT),
+        case(
+            lambda x, y: _permuted(x, 0, 2, 1) * broadcast(s.expand_dims(y, axes=(1,)), (N, 4, 3)),
+            *((N, 3, 4), (N, 3)),
+        ),
+        case(lambda x: 2 / _permuted(x, 1, 0), ROWS),
     ),
     "move_a_constant": (
         case(lambda x: s.expand_dims(filled(x, 2), axes=(1,))),
@@ -379,6 +425,14 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: r.mean(broadcast(x, (3, N, 4)), axes=(0, 2)), ROWS),
     ),
     "relu_by_maximum": (case(lambda x: ew.maximum(filled(x, 0), x)),),
+    "relu_by_choice": (case(lambda x: ew.where(x <= 0, filled(x, 0), x)),),
+    "relu_without_nan": (
+        case(lambda x: ew.where(x > 0, x, filled(x, 0))),
+        case(lambda x: ew.where(x > 0, x, filled(x, -0.0))),
+    ),
+    "leaky_relu_by_factor": with_constants(
+        lambda x, c: x * ew.where(x > 0, filled(x, 1), c),
+    ),
     "leaky_relu_by_choice": with_constants(lambda x, c: ew.where(x > 0, x, x * c)),
     "elu_by_choice": (
         *with_constants(lambda x, c: ew.where(x > 0, x, ew.expm1(x) * c)),
@@ -387,6 +441,45 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     "gelu_by_erfc": (
         case(lambda x: 0.5 * x * erfc(x * -(0.5**0.5))),
         case(lambda x: x * (0.5 * erfc(-x / 2**0.5))),
+    ),
+    "gelu_by_tanh": tuple(
+        case(build)
+        for build in (
+            lambda x: x * ew.sigmoid(1.6 * (x + 0.044715 * ew.power(x, 3))),
+            lambda x: ew.sigmoid(1.6 * x * (1 + 0.044715 * ew.square(x))) * x,
+            lambda x: x * ew.sigmoid(0.1 * x + 0.1 * (x * x * x)),
+        )
+    ),
+    "mean_by_quotient": (
+        case(lambda x: r.sum_(x, axes=AXES) / 4, ROWS),
+        case(lambda x: g.sum_of_squares(x, axes=AXES) / 4, ROWS),
+        case(lambda x: r.sum_(x, axes=(0,)) / size_node(N, x.dtype)),
+        case(lambda x: _over_size(r.sum_(x, axes=(0,)), N), ROWS),
+    ),
+    "mean_by_factor": (
+        case(lambda x: r.sum_(x, axes=AXES) * 0.25, ROWS),
+        case(lambda x: r.sum_(x, axes=AXES) * (1 / 3), (N, 3)),
+        case(lambda x: r.sum_(x, axes=AXES) * (-1 / 3), (N, 3)),
+        case(lambda x: g.sum_of_squares(x, axes=AXES) * (1 / 7), (N, 7)),
+        case(lambda x: r.sum_(x, axes=(0,)) * ew.reciprocal(size_node(N, x.dtype))),
+    ),
+    "pick_of_vector": (case(lambda x, label: take(x, label, axis=0), (4,), Given((), int64)),),
+    "pick_before_computing": tuple(
+        case(lambda x, labels, op=op: pick(op(x), labels), ROWS, Given(FLAT, int64))
+        for op in UNARY_OPS
+    ),
+    "cross_entropy_of_shifted": tuple(
+        case(
+            lambda x, labels, fixed=fixed: g.cross_entropy(_shifted(x, fixed), labels),
+            ROWS,
+            Given(FLAT, int64),
+        )
+        for fixed in (False, True)
+    ),
+    "squared_distances_by_differences": (
+        case(lambda a, b: g.sum_of_squares(_all_differences(a, b), axes=(2,)), (N, 3), (2, 3)),
+        case(lambda a, b: g.sum_of_squares(_all_differences(a, b), axes=(2,)), (2, 3), (N, 3)),
+        case(lambda a: g.sum_of_squares(_all_differences(a, a), axes=(2,)), (N, 3)),
     ),
     "total_soft_cross_entropy": (
         case(lambda x, y: r.sum_(y * r.log_softmax(x, axes=(2,)), axes=(1, 2)), *[(N, 3, 4)] * 2),

@@ -28,7 +28,8 @@ from graphc.rewrite.pattern import is_number, spread, spread_source
 from graphc.rewrite.rules import Attribute, Constant, Label, Rest, Table
 from graphc.types import Dimension, bool_, is_float, product
 
-EXACT, STABLER, ASSUMES_FINITE = Label.EXACT, Label.STABLER, Label.ASSUMES_FINITE
+EXACT, STABLER = Label.EXACT, Label.STABLER
+REASSOCIATES, ASSUMES_FINITE = Label.REASSOCIATES, Label.ASSUMES_FINITE
 
 GATES = Table("gates")
 rule, on = GATES.rule, GATES.on
@@ -151,12 +152,6 @@ def normal_tail(x):
 def multiple_of_normal_distribution(x, y):
     """y + y * erf(x) -> y * erfc(-x)"""
     return y + y * erf(x), y * erfc(-x)
-
-
-@rule(STABLER)
-def multiple_of_normal_tail(x, y):
-    """y - y * erf(x) -> y * erfc(x)"""
-    return y - y * erf(x), y * erfc(x)
 
 
 @rule(STABLER)
@@ -332,7 +327,7 @@ def _is_inverse_of_count(factor: Node, total: Node) -> int:
     if value is None:
         inverse = factor.args[0] if factor.op is BROADCAST_TO else factor
         return int(inverse.op is ew.reciprocal and _is_size(inverse.args[0], count))
-    if not isinstance(count, int) or count == 0:
+    if not isinstance(count, int) or count == 0 or not is_float(factor.dtype):
         return 0
     nearest: Any = np.divide(1, count, dtype=factor.dtype)
     return int(math.copysign(1, value)) if abs(value) == nearest else 0
@@ -383,7 +378,7 @@ def normalized_by_reciprocal(x, axes: Attribute):
     return x * spread(ew.reciprocal(g.norm(x, axes=axes)), x, axes), g.normalized(x, axes=axes)
 
 
-@rule(STABLER)
+@rule(REASSOCIATES)
 def scaled_normalized(x, w: Rest, axes: Attribute):
     """w * x / spread(norm(x)) -> w * normalized(x)"""
     return w * x / spread(g.norm(x, axes=axes), x, axes), w * g.normalized(x, axes=axes)
@@ -432,7 +427,7 @@ def rms_norm_by_reciprocal(x, epsilon: Constant, axes: Attribute):
     return x * spread(inverse, x, axes), lambda: _rms_norm(x, axes, epsilon)
 
 
-@rule(STABLER)
+@rule(REASSOCIATES)
 def scaled_rms_norm(x, w: Rest, epsilon: Constant, axes: Attribute):
     """w * x / spread(sqrt(mean(square(x)) + epsilon)) -> w * rms_norm(x)"""
     root = ew.sqrt(r.mean(ew.square(x), axes=axes) + epsilon)

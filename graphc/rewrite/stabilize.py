@@ -130,12 +130,6 @@ def reciprocal_of_exp(x):
     return ew.reciprocal(ew.exp(x)), ew.exp(-x)
 
 
-@rule(STABLER, where=lambda x: is_nonnegative(x))
-def log_of_reciprocal(x):
-    """log(1 / x) -> -log(x) for an x that is never negative"""
-    return ew.log(ew.reciprocal(x)), -ew.log(x)
-
-
 @rule(STABLER)
 def softplus_of_negative(x):
     """x + softplus(-x) -> softplus(x)"""
@@ -289,6 +283,13 @@ def variance_by_moments(x, axes: Attribute):
 def logsumexp_by_parts(x, axes: Attribute):
     """log(sum(exp(x))) -> logsumexp(x)"""
     return ew.log(r.sum_(ew.exp(x), axes=axes)), r.logsumexp(x, axes=axes)
+
+
+@rule(STABLER)
+def negative_logsumexp(x, axes: Attribute):
+    """log(1 / sum(exp(x))) -> -logsumexp(x)"""
+    inverse = ew.reciprocal(r.sum_(ew.exp(x), axes=axes))
+    return ew.log(inverse), -r.logsumexp(x, axes=axes)
 
 
 @rule(STABLER)
