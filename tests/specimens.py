@@ -426,10 +426,7 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     ),
     "relu_by_maximum": (case(lambda x: ew.maximum(filled(x, 0), x)),),
     "relu_by_choice": (case(lambda x: ew.where(x <= 0, filled(x, 0), x)),),
-    "relu_without_nan": (
-        case(lambda x: ew.where(x > 0, x, filled(x, 0))),
-        case(lambda x: ew.where(x > 0, x, filled(x, -0.0))),
-    ),
+    "relu_without_nan": (case(lambda x: ew.where(x > 0, x, filled(x, 0))),),
     "leaky_relu_by_factor": with_constants(
         lambda x, c: x * ew.where(x > 0, filled(x, 1), c),
     ),

@@ -541,7 +541,6 @@ NORMALISATION = (
         "rms_norm_with_gain",
         "rms_norm multiply",
         lambda: gain * (x / gx.sqrt(gx.mean(x**2, axis=1, keepdims=True) + 1e-6)),
-        lambda: gain * x / gx.sqrt(gx.mean(x**2, axis=1, keepdims=True) + 1e-6),
         lambda: x * (gx.mean(x * x, axis=1, keepdims=True) + 1e-6) ** -0.5 * gain,
     ),
     family(

@@ -119,6 +119,13 @@ FORMS = (
     Form("log(erfc(x))", lambda x: gx.log(gx.special.erfc(x)), (*POSITIVE, 0.0, -1e-20, -1.0)),
     Form("1 / exp(x)", lambda x: 1 / gx.exp(x)),
     Form(
+        "log(1 / sum(exp(x)))",
+        lambda x: gx.log(1 / gx.sum(gx.exp(x), axis=1)),
+        ROWS,
+        units=(4, 0),
+        why=TERMS_CANCEL,
+    ),
+    Form(
         "log(1 / (exp(x) + exp(-x)))",
         lambda x: gx.log(1 / (gx.exp(x) + gx.exp(-x))),
         units=(0, 1),
@@ -260,7 +267,12 @@ FORMS = (
         why=TERMS_CANCEL,
     ),
     Form("Gaussian mixture", lambda x: gaussian_mixture(x)),
-    Form("Gaussian mixture, term by term", lambda x: gaussian_mixture_by_terms(x)),
+    Form(
+        "Gaussian mixture, term by term",
+        lambda x: gaussian_mixture_by_terms(x),
+        units=(0, 4),
+        why="the slope is the difference of the slopes of two terms",
+    ),
     Form(
         "likelihood of soft labels", lambda x: soft_likelihood(x), ROWS, units=(4, 4), why=ROUNDED
     ),

@@ -293,6 +293,12 @@ def negative_logsumexp(x, axes: Attribute):
 
 
 @rule(STABLER)
+def negative_logsumexp_of_two(x, y):
+    """log(1 / (exp(x) + exp(y))) -> -logaddexp(x, y)"""
+    return ew.log(ew.reciprocal(ew.exp(x) + ew.exp(y))), -g.logaddexp(x, y)
+
+
+@rule(STABLER)
 def logsumexp_of_two(x, y):
     """log(exp(x) + exp(y)) -> logaddexp(x, y)"""
     return ew.log(ew.exp(x) + ew.exp(y)), g.logaddexp(x, y)
