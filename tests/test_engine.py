@@ -191,6 +191,25 @@ def test_ten_thousand_nodes_take_seconds():
     )  # about 1 s; this only tells that the time is not quadratic
 
 
+def chained(step, first, count=3000):
+    for _ in range(count):
+        first = step(first)
+    return first
+
+
+def test_long_chains_are_no_recursion():
+    x, y = gx.input("x"), gx.input("y")
+    total = chained(lambda z: z + gx.exp(y), gx.exp(x))
+    product = chained(lambda z: z * y, gx.exp(x))
+    cubic = chained(lambda z: z + x, x)
+    outputs = [gx.log(total), gx.log(product), x / (1 + gx.exp(-cubic))]
+    graph = declared_graph([x, y], [*outputs, gx.grad(outputs[0] + outputs[2], x)], "f")
+    better = choose().rewrite(graph)
+    arrays = [np.asarray(1e-4), np.asarray(1.0)]
+    before, after = reference.evaluate(graph, arrays), reference.evaluate(better, arrays)
+    np.testing.assert_allclose(after, before, rtol=1e-10)
+
+
 def test_the_user_line_and_name_stay():
     x = gx.input("x", ("N",))
     loss = gx.log(1 + gx.exp(x))

@@ -207,7 +207,7 @@ def _scaled(node: Node) -> tuple[Node, float]:
 def gelu_by_tanh(node: Node) -> Node | None:
     """x * sigmoid(scale * (x + cubic * x ** 3)) -> gelu_tanh(x)"""
     for x, gate in (node.args, node.args[::-1]):
-        terms = _polynomial(gate.args[0], x, {}) if gate.op is ew.sigmoid else None
+        terms = _polynomial(gate.args[0], x) if gate.op is ew.sigmoid else None
         if terms and set(terms) == {1, 3} and all(terms.values()):
             scale, cubic = float(terms[1] / 2), float(terms[3] / terms[1])
             if _is_rising(scale, cubic):
@@ -219,23 +219,21 @@ HIGHEST_POWER = 3
 Polynomial: TypeAlias = "dict[int, Fraction]"
 
 
-def _polynomial(node: Node, x: Node, known: dict[Node, Polynomial | None]) -> Polynomial | None:
+DEEPEST_POLYNOMIAL = 8
+"""How many nodes up a polynomial is looked for."""
+
+
+def _polynomial(node: Node, x: Node, depth: int = DEEPEST_POLYNOMIAL) -> Polynomial | None:
     """The exact coefficients of ``node`` as a polynomial in ``x`` by power, None if it is none."""
-    if node not in known:
-        known[node] = _as_polynomial(node, x, known)
-    return known[node]
-
-
-def _as_polynomial(node: Node, x: Node, known: dict[Node, Polynomial | None]) -> Polynomial | None:
     if node is x:
         return {1: Fraction(1)}
     value = uniform_number(node)
     if value is not None:
         return {0: Fraction(value)} if math.isfinite(value) else None
     combine = _COMBINED.get(node.op)
-    if combine is None:
+    if combine is None or depth == 0:
         return None
-    parts = [_polynomial(arg, x, known) for arg in node.args]
+    parts = [_polynomial(arg, x, depth - 1) for arg in node.args]
     found = None if None in parts else combine(*parts)
     return found if found is not None and max(found) <= HIGHEST_POWER else None
 

@@ -199,8 +199,8 @@ class Terms(Pattern):
     def match(self, node: Node, bound: Bound) -> Iterable[Bound]:
         last = self.terms[-1][1]
         if isinstance(last, Variable) and last.kind is Kind.REST:
-            nodes = list(all_terms(node, self.family))
-            if len(self.terms) <= len(nodes) <= MOST_TERMS:
+            nodes = all_terms(node, self.family)
+            if len(self.terms) <= len(nodes):
                 yield from _assign(self.terms[:-1], nodes, bound, (last.name, self.family))
             return
         for nodes in _split_top(node, len(self.terms), self.family):
@@ -333,13 +333,23 @@ def _vagueness(pattern: Pattern) -> int:
     return 0
 
 
-def all_terms(node: Node, family: Family, sign: int = 1) -> Iterator[Term]:
-    """The terms of a sum or the factors of a product, taken apart as far as it goes."""
-    if node.op not in family.signs:
-        yield sign, node
-        return
-    for s, arg in zip(family.signs[node.op], node.args, strict=True):
-        yield from all_terms(arg, family, sign * s)
+def all_terms(node: Node, family: Family) -> list[Term]:
+    """The terms of a sum or the factors of a product, taken apart as far as it goes.
+
+    Nothing, if there are more than `MOST_TERMS`.
+    """
+    found: list[Term] = []
+    pending: list[Term] = [(1, node)]
+    while pending:
+        sign, term = pending.pop()
+        if term.op not in family.signs:
+            found.append((sign, term))
+        else:
+            pairs = zip(family.signs[term.op], term.args, strict=True)
+            pending.extend(reversed([(sign * s, arg) for s, arg in pairs]))
+        if len(found) + len(pending) > MOST_TERMS:
+            return []
+    return found
 
 
 def _split_top(node: Node, count: int, family: Family, sign: int = 1) -> Iterable[list[Term]]:

@@ -15,7 +15,7 @@ from graphc.ops import shape
 from graphc.ops.index import concat
 from graphc.ops.special import erfc, log_erfc
 from graphc.rewrite.domains import is_nonnegative
-from graphc.rewrite.pattern import MOST_TERMS, PRODUCT, SUM, all_terms, joined, spread
+from graphc.rewrite.pattern import PRODUCT, SUM, all_terms, joined, spread
 from graphc.rewrite.rules import Attribute, Label, Rest, Table
 from graphc.types import product
 
@@ -326,8 +326,8 @@ def weighted_logsumexp(x, w: Rest, axes: Attribute):
 def weighted_logsumexp_of_terms(node: Node) -> Node | None:
     """log(v * exp(x) + w * exp(y) + ...) -> weighted_logsumexp(stack(x, y, ...), stack(v, w, ...))"""
     (total,) = node.args
-    terms = list(all_terms(total, SUM)) if total.op in (ew.add, ew.subtract) else []
-    parts = [_weighted_exp(sign, term) for sign, term in terms if len(terms) <= MOST_TERMS]
+    terms = all_terms(total, SUM) if total.op in (ew.add, ew.subtract) else []
+    parts = [_weighted_exp(sign, term) for sign, term in terms]
     if len(parts) < 2 or None in parts:
         return None
     exponents, weights = zip(*parts, strict=True)
@@ -336,7 +336,7 @@ def weighted_logsumexp_of_terms(node: Node) -> Node | None:
 
 def _weighted_exp(sign: int, term: Node) -> tuple[Node, Node] | None:
     """(x, w) if ``term`` with its sign is w * exp(x)."""
-    factors = list(all_terms(term, PRODUCT))
+    factors = all_terms(term, PRODUCT)
     powers = [k for k, (s, factor) in enumerate(factors) if s == 1 and factor.op is ew.exp]
     if not powers:
         return None
