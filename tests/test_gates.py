@@ -769,6 +769,22 @@ def test_another_size_is_no_mean(other: Callable[[], Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gate", "spelled"),
+    [
+        ("rms_norm", lambda: gain * x / gx.sqrt(gx.mean(x**2, axis=1, keepdims=True) + 1e-6)),
+        ("normalized", lambda: gain * x / gx.sqrt(gx.sum(x**2, axis=1, keepdims=True))),
+    ],
+)
+def test_a_gain_is_taken_out_of_a_norm_only_if_the_order_may_change(
+    gate: str, spelled: Callable[[], Tensor]
+) -> None:
+    graph = declared_graph([x, gain], [spelled()], "f")
+    by_default, if_allowed = (choose(on).rewrite(graph) for on in (True, {"reassociates": True}))
+    assert gate not in ops_of(by_default.outputs[0])
+    assert gate in ops_of(if_allowed.outputs[0])
+
+
+@pytest.mark.parametrize(
     ("gate", "other"),
     [
         ("softmax", lambda: gx.exp(x) / gx.sum(gx.exp(t), axis=1, keepdims=True)),
