@@ -82,9 +82,6 @@ def _root_of_largest(dtype):
     return float(np.finfo(dtype).max) ** 0.5 / 1000
 
 
-MASKING = {"weighted_logsumexp": "a weight of 0 takes its exponent out, also nan, as in SciPy"}
-"""A nan operand beside a 0 is not asked for."""
-
 LARGEST = {
     "log1p_of_expm1": lambda dtype: 1000.0,  # the oracle's digits end: 1 + expm1(-3000) is 0
     "log1p_of_minus_sigmoid": lambda dtype: 1000.0,  # the same
@@ -214,10 +211,7 @@ def arrays_for(specimen, points, seed=0):
 
 
 def bounded(specimen, arrays):
-    """The arrays without what LARGEST and MASKING leave out."""
-    if specimen.rule.name in MASKING:
-        x, w = arrays
-        return [np.where(np.isnan(x) & (w == 0), x.dtype.type(0.75), x), w]
+    """The arrays without what LARGEST leaves out."""
     if specimen.rule.name not in LARGEST:
         return arrays
     bound = LARGEST[specimen.rule.name](specimen.before.dtype)
@@ -562,7 +556,7 @@ def test_gradients_keep_the_label(name):
 
 
 def test_tables_name_rules():
-    tables = (CONDITIONED, LOGARITHMS, UNDEFINED_ROWS, MASKING, LARGEST, EXPONENTS, SATURATING)
+    tables = (CONDITIONED, LOGARITHMS, UNDEFINED_ROWS, LARGEST, EXPONENTS, SATURATING)
     named = {name for table in (*tables, NORMALISING, KINKS, VARIABLES, BY_HAND) for name in table}
     assert named <= set(NAMES)
 
@@ -678,8 +672,6 @@ def asked_of_pairs(first, second, found):
     given = np.concatenate([a.reshape(len(a), -1) for a in found.arrays], axis=1)
     (passed,) = reference.evaluate(first.graphs()[0], found.arrays[: len(first.inputs)])
     nan_given = np.isnan(given).any(axis=1)
-    if {first.rule.name, second.rule.name} & set(MASKING):
-        nan_given[:] = False
     pole = np.isinf(passed.reshape(len(passed), -1)).any(axis=1) & np.isfinite(given).all(axis=1)
     by_row = (-1, *[1] * (found.before.ndim - 1))
     # A nan that comes from no nan is inf - inf or 0 * inf, which another form may not meet.

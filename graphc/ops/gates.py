@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.facts import Definition, Domain, Sample, Vjp
 from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
-from graphc.ops.discrete import equal, not_equal
+from graphc.ops.discrete import bitwise_or, equal, not_equal
 from graphc.ops.elementwise import (
     absolute,
     chain,
@@ -221,20 +221,28 @@ def _infer_weighted(x: TensorType, w: TensorType, *, axes: Axes) -> TensorType:
 
 def _weighted_parts(x: Node, w: Node, axes: Axes) -> tuple[Node, Node]:
     """The exponents that count, and the one by which they are shifted."""
-    counted = where(not_equal(w, filled(w, 0)), x, filled(x, -math.inf))
+    # A nan counts whatever its weight is: 0 * nan is nan.
+    counts = bitwise_or(not_equal(w, filled(w, 0)), not_equal(x, x))
+    counted = where(counts, x, filled(x, -math.inf))
     return counted, stable_max(counted, axes)
+
+
+def _weighted_powers(counted: Node, top: Node, w: Node, axes: Axes) -> Node:
+    powers = exp(counted - spread(top, w, axes))
+    # Where an exponent is nan, the weight must not be the 0 by which a chained product is 0.
+    return chain(where(not_equal(counted, counted), counted, w), powers)
 
 
 def _expand_weighted(x: Node, w: Node, *, axes: Axes) -> Node:
     counted, top = _weighted_parts(x, w, axes)
-    return log(sum_(chain(w, exp(counted - spread(top, x, axes))), axes=axes)) + top
+    return log(sum_(_weighted_powers(counted, top, w, axes), axes=axes)) + top
 
 
 def _weighted_reference(x: Array, w: Array, *, axes: Axes) -> Any:
-    counted = np.where(w != 0, x, -np.inf).astype(x.dtype)
+    counted = np.where((w != 0) | np.isnan(x), x, -np.inf).astype(x.dtype)
     top = np.max(counted, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
-    terms = np.where(w == 0, 0, w * np.exp(counted - top)).astype(x.dtype)
+    terms = np.where((w == 0) & ~np.isnan(x), 0, w * np.exp(counted - top)).astype(x.dtype)
     return np.log(np.sum(terms, axis=axes)) + np.squeeze(top, axes)
 
 
@@ -245,15 +253,15 @@ def _infer_ratio(x: TensorType, w: TensorType, *, axes: Axes) -> TensorType:
 
 def _expand_ratio(x: Node, w: Node, *, axes: Axes) -> Node:
     counted, top = _weighted_parts(x, w, axes)
-    total = sum_(chain(w, exp(counted - spread(top, x, axes))), axes=axes)
+    total = sum_(_weighted_powers(counted, top, w, axes), axes=axes)
     return exp(x - spread(top, x, axes)) / spread(total, x, axes)
 
 
 def _ratio_reference(x: Array, w: Array, *, axes: Axes) -> Any:
-    counted = np.where(w != 0, x, -np.inf).astype(x.dtype)
+    counted = np.where((w != 0) | np.isnan(x), x, -np.inf).astype(x.dtype)
     top = np.max(counted, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
-    terms = np.where(w == 0, 0, w * np.exp(counted - top)).astype(x.dtype)
+    terms = np.where((w == 0) & ~np.isnan(x), 0, w * np.exp(counted - top)).astype(x.dtype)
     return np.exp(x - top) / np.sum(terms, axis=axes, keepdims=True)
 
 
