@@ -13,13 +13,11 @@ from graphc.codegen.expressions import MODULES
 from graphc.codegen.module import module_source
 from graphc.dsl import Tensor, fail, lift, name_after, require_identifier
 from graphc.dump import dump as graph_text
-from graphc.dump import one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
-from graphc.function import Function, Plan, Rewrite
+from graphc.function import Function, Plan
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.ir import INPUT, Graph, Node, requirements, walk
-from graphc.rewrite.engine import Firing
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
 from graphc.types import Size
@@ -96,18 +94,7 @@ def compile(
     # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
     required = requirements(graph.nodes())
     source = module_source(stages["fused"], cache=cache, required=required)
-    return Function(Plan(stages, source, outputs, cache, tuple(map(fired, rules.log))))
-
-
-def fired(firing: Firing) -> Rewrite:
-    """What the user reads about one rewriting."""
-    return Rewrite(
-        rule=firing.rule.name,
-        label=firing.rule.label.name,
-        location=str(firing.location or ""),
-        before=one_line(firing.before),
-        after=one_line(firing.after),
-    )
+    return Function(Plan(stages, source, outputs, cache, rules.log))
 
 
 def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:

@@ -14,10 +14,11 @@ from numba.extending import typeof_impl
 from graphc import structure
 from graphc.arguments import as_array, check_result, in_order
 from graphc.codegen.module import ModuleSource
-from graphc.dump import dump
+from graphc.dump import dump, one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.ir import Array, Graph, requirements
 from graphc.reference import evaluate
+from graphc.rewrite.engine import Firing
 from graphc.store import load
 from graphc.types import Requirement, TensorType, bind_sizes, evaluate_size
 
@@ -52,6 +53,16 @@ class Rewrite:
         return f"{self.location}: {self.rule} ({self.label}): {self.before} -> {self.after}"
 
 
+def _shown(firing: Firing) -> Rewrite:
+    return Rewrite(
+        rule=firing.rule.name,
+        label=firing.rule.label.name,
+        location=str(firing.location or ""),
+        before=one_line(firing.before),
+        after=one_line(firing.after),
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a `Function` is made from: the graph at its stages, the source, the structure of results."""
@@ -60,7 +71,7 @@ class Plan:
     source: ModuleSource
     template: Any
     cached: bool
-    rewrites: tuple[Rewrite, ...] = ()
+    log: Sequence[Firing] = ()
 
     @property
     def declared(self) -> Graph:
@@ -193,7 +204,7 @@ class Function:
         >>> f.rewrites[0].rule, f.rewrites[0].before, f.rewrites[0].after
         ('softplus_of_sum', 'log(exp(x) + 1.0)', 'softplus(x)')
         """
-        return self._plan.rewrites
+        return tuple(map(_shown, self._plan.log))
 
     def dump(self, stage: str = "fused", format: str = "text") -> str:
         """The graph at a stage: ``declared``, ``gates`` (recognised), ``fused``, or the ``source`` that runs.

@@ -546,24 +546,18 @@ class Graph:
         return [(node.attrs["name"], node.tensor_type) for node in self.inputs]
 
 
-def substitute(
-    outputs: Sequence[Node], replace: Callable[[Node], Node], kept: set[Node] | None = None
-) -> dict[Node, Node]:
+def substitute(outputs: Sequence[Node], replace: Callable[[Node], Node]) -> dict[Node, Node]:
     """Rebuilds all nodes bottom-up and passes each rebuilt node through ``replace``.
 
     Returns old node -> new node. What ``replace`` makes belongs to the line of the old node, and the
-    notes move along. Nodes in ``kept`` are rebuilt but not replaced, and what they become is added to
-    ``kept``, so that ``replace`` can tell them.
+    notes move along.
     """
-    kept = set() if kept is None else kept
     new: dict[Node, Node] = {}
     for node in walk(outputs):
         args = tuple(new[arg] for arg in node.args)
         with located(node.location):
             rebuilt = node if args == node.args else make_node(node.op, args, node.attrs)
-            if node in kept:
-                kept.add(rebuilt)
-            new[node] = rebuilt if node in kept else replace(rebuilt)
+            new[node] = replace(rebuilt)
         NOTES.carry(node, new[node])
     return new
 

@@ -26,26 +26,23 @@ def _evaluated_through_its_body(*arrays: Any, **attrs: Any) -> Any:
 
 _derivative = FORBIDDEN("graphs are differentiated before their gates are fused")
 
-fused: Op = Op(
-    "fused",
-    infer=_infer_fused,
-    reference=_evaluated_through_its_body,
-    lowering=FusedCode(),
-    vjp=_derivative,
-    samples=(),
-    dtypes=(),
-)
+
+def _with_body(name: str) -> Op:
+    return Op(
+        name,
+        infer=_infer_fused,
+        reference=_evaluated_through_its_body,
+        lowering=FusedCode(),
+        vjp=_derivative,
+        samples=(),
+        dtypes=(),
+    )
+
+
+fused: Op = _with_body("fused")
 """Nodes that become one loop nest: ``body`` computes all results of the gate ``name``."""
 
-composite: Op = Op(
-    "composite",
-    infer=_infer_fused,
-    reference=_evaluated_through_its_body,
-    lowering=FusedCode(),
-    vjp=_derivative,
-    samples=(),
-    dtypes=(),
-)
+composite: Op = _with_body("composite")
 """A gate with several results that a reader knows by ``name``, before it becomes loops."""
 
 item: Op = Op(

@@ -6,7 +6,9 @@ from graphc.facts import Definition
 from graphc.ir import Graph, Node, located, make_node, transform, walk
 from graphc.ops import elementwise as ew
 from graphc.ops.fused import composite, item
+from graphc.rewrite.engine import rewrite
 from graphc.rewrite.pattern import is_number
+from graphc.rewrite.rules import Label, Rule
 
 TRANSPARENT = (ew.stop_gradient, ew.held, ew.copy)
 
@@ -50,10 +52,9 @@ def _multiplied_out(node: Node) -> Node:
     return ew.square(ew.square(x)) if is_number(exponent, 4) else node
 
 
+EXPANSION = Rule("expand", Label.EXACT, "gate -> what it stands for", _expand_node)
+
+
 def expand(graph: Graph) -> Graph:
     """Replaces every gate by what it stands for, until only loops and kernels are left."""
-    while True:
-        expanded = transform(graph, _expand_node)
-        if expanded.outputs == graph.outputs:
-            return graph
-        graph = expanded
+    return rewrite(graph, (EXPANSION,))

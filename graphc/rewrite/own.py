@@ -35,7 +35,7 @@ class OwnRule:
             raise GraphValueError(compose(self.name, problem, detail=self.text))
 
         def apply(node: Node) -> Node | None:
-            for bound in pattern.match(node, {}) if node.op in (pattern.heads or ()) else ():
+            for bound in pattern.match(node, {}):
                 return self.build(**bound)[1]
             return None
 
