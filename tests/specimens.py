@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,12 +82,16 @@ _CHOICE = {"c": Given(FLAT, bool_)}
 _AFFINE = {"x": Given((N, 3)), "w": Given((3, 2)), "b": Given((2,))}
 _POINTS = {"a": Given((N, 3)), "b": Given((2, 3))}
 _LABELS = {"labels": Given(FLAT, int64)}
+_TOP = {"top": Given(FLAT)}
 VARIABLES: dict[str, dict[str, Given]] = {
     **dict.fromkeys(("choose_by_negation", "choose_twice", "choose_twice_otherwise"), _CHOICE),
     **dict.fromkeys(("affine_relu", "affine_sigmoid", "affine_tanh"), _AFFINE),
     **dict.fromkeys(("squared_distances", "squared_distances_of_doubled"), _POINTS),
     **dict.fromkeys(("cross_entropy", "cross_entropy_by_logsumexp"), _LABELS),
     **dict.fromkeys(("negative_cross_entropy_by_logsumexp", "log_of_picked_softmax"), _LABELS),
+    **dict.fromkeys(("softmax_of_shifted", "log_softmax_of_shifted"), _TOP),
+    **dict.fromkeys(("logsumexp_of_shifted", "weighted_logsumexp_of_shifted"), _TOP),
+    "cross_entropy_of_shifted": {**_LABELS, **_TOP},
 }
 """What a variable of a rule is where it is not a float array of the usual shape."""
 
@@ -194,9 +199,15 @@ def _over_size(total: Node, size: Size) -> Node:
     return total / broadcast(size_node(size, total.dtype), total.shape)
 
 
-def _shifted(x: Node, fixed: bool) -> Node:
-    top = r.max_(x, axes=AXES)
-    return x - r.spread(ew.stop_gradient(top) if fixed else top, x, AXES)
+def _of_shifted(build: Callable[..., Node], *others: Given) -> tuple[Case, ...]:
+    """``build(maximum, x - maximum, *others)``, with the gradient of the maximum and without."""
+
+    def built(x: Node, *rest: Node, fixed: bool) -> Node:
+        top = r.max_(x, axes=AXES)
+        top = ew.stop_gradient(top) if fixed else top
+        return build(top, x - r.spread(top, x, AXES), *rest)
+
+    return tuple(case(partial(built, fixed=fixed), ROWS, *others) for fixed in (False, True))
 
 
 def _all_differences(a: Node, b: Node) -> Node:
@@ -232,6 +243,12 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     ),
     "log_of_weighted_softmax": (
         case(lambda x, w: ew.log(r.sum_(w * r.softmax(x, axes=AXES), axes=AXES)), ROWS, ROWS),
+    ),
+    "softmax_of_shifted": _of_shifted(lambda top, x: r.softmax(x, axes=AXES)),
+    "log_softmax_of_shifted": _of_shifted(lambda top, x: r.log_softmax(x, axes=AXES)),
+    "logsumexp_of_shifted": _of_shifted(lambda top, x: top + r.logsumexp(x, axes=AXES)),
+    "weighted_logsumexp_of_shifted": _of_shifted(
+        lambda top, x, w: top + g.weighted_logsumexp(x, w, axes=AXES), Given(ROWS)
     ),
     "drop_unit": tuple(
         itertools.chain.from_iterable(_both_ways(op) for op in (*UNIT_OPS, *LOGIC_OPS))
@@ -465,13 +482,8 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x, labels, op=op: pick(op(x), labels), ROWS, Given(FLAT, int64))
         for op in UNARY_OPS
     ),
-    "cross_entropy_of_shifted": tuple(
-        case(
-            lambda x, labels, fixed=fixed: g.cross_entropy(_shifted(x, fixed), labels),
-            ROWS,
-            Given(FLAT, int64),
-        )
-        for fixed in (False, True)
+    "cross_entropy_of_shifted": _of_shifted(
+        lambda top, x, labels: g.cross_entropy(x, labels), Given(FLAT, int64)
     ),
     "squared_distances_by_differences": (
         case(lambda a, b: g.sum_of_squares(_all_differences(a, b), axes=(2,)), (N, 3), (2, 3)),

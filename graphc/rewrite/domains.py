@@ -58,3 +58,9 @@ def is_nonnegative(node: Node, depth: int = DEEPEST) -> bool:
         and node.op in IF_OPERANDS_ARE
         and all(is_nonnegative(arg, depth - 1) for arg in node.args)
     )
+
+
+def is_peak(top: Node, x: Node, axes: tuple[int, ...]) -> bool:
+    """Whether ``top`` is the maximum of ``x``, or that maximum with its gradient stopped."""
+    peak = top.args[0] if top.op is ew.stop_gradient else top
+    return peak.op is reduce.max_ and peak.args[0] is x and peak.attrs["axes"] == axes

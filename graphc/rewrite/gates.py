@@ -24,6 +24,7 @@ from graphc.ops import reduce as r
 from graphc.ops.index import pick, take
 from graphc.ops.linalg import matmul, transposed
 from graphc.ops.special import erf, erfc
+from graphc.rewrite.domains import is_peak
 from graphc.rewrite.pattern import is_number, spread, spread_source
 from graphc.rewrite.rules import Attribute, Constant, Label, Rest, Table
 from graphc.types import Dimension, bool_, is_float, product
@@ -473,17 +474,10 @@ def negative_cross_entropy_by_logsumexp(x, labels, axes: Attribute):
     return pick(x, labels) - r.logsumexp(x, axes=axes), lambda: -g.cross_entropy(x, labels)
 
 
-@on(STABLER, g.cross_entropy)
-def cross_entropy_of_shifted(node: Node) -> Node | None:
-    """cross_entropy(x - spread(max(x)), labels) -> cross_entropy(x, labels), also for a fixed maximum"""
-    shifted, labels = node.args
-    if shifted.op is not ew.subtract:
-        return None
-    x, top = shifted.args
-    peak, axes = spread_source(top)
-    peak = peak.args[0] if peak.op is ew.stop_gradient else peak
-    by_maximum = peak.op is r.max_ and peak.args[0] is x
-    return g.cross_entropy(x, labels) if by_maximum and axes == peak.attrs["axes"] else None
+@rule(STABLER, where=lambda x, labels, top, axes: is_peak(top, x, axes))
+def cross_entropy_of_shifted(x, labels, top, axes: Attribute):
+    """cross_entropy(x - spread(top), labels) -> cross_entropy(x, labels) where top is max(x)"""
+    return g.cross_entropy(x - spread(top, x, axes), labels), g.cross_entropy(x, labels)
 
 
 @rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))

@@ -14,7 +14,7 @@ from graphc.ops import reduce as r
 from graphc.ops import shape
 from graphc.ops.index import concat
 from graphc.ops.special import erfc, log_erfc
-from graphc.rewrite.domains import is_nonnegative
+from graphc.rewrite.domains import is_nonnegative, is_peak
 from graphc.rewrite.pattern import PRODUCT, SUM, all_terms, joined, spread
 from graphc.rewrite.rules import Attribute, Label, Rest, Table
 from graphc.types import product
@@ -356,18 +356,9 @@ def log_of_weighted_softmax(x, w: Rest, axes: Attribute, along: Attribute):
     return before, g.weighted_logsumexp(r.log_softmax(x, axes=along), w, axes=axes)
 
 
-@rule(STABLER)
-def weighted_logsumexp_of_shifted(x, w, axes: Attribute):
-    """max(x) + weighted_logsumexp(x - spread(max(x)), w) -> weighted_logsumexp(x, w)"""
-    top = r.max_(x, axes=axes)
-    before = top + g.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
-    return before, g.weighted_logsumexp(x, w, axes=axes)
-
-
-@rule(STABLER)
-def weighted_logsumexp_of_shifted_by_fixed(x, w, axes: Attribute):
-    """m + weighted_logsumexp(x - spread(m), w) -> weighted_logsumexp(x, w) for m = stop_gradient(max(x))"""
-    top = ew.stop_gradient(r.max_(x, axes=axes))
+@rule(STABLER, where=lambda x, w, top, axes: is_peak(top, x, axes))
+def weighted_logsumexp_of_shifted(x, w, top, axes: Attribute):
+    """top + weighted_logsumexp(x - spread(top), w) -> weighted_logsumexp(x, w) where top is max(x)"""
     before = top + g.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
     return before, g.weighted_logsumexp(x, w, axes=axes)
 
@@ -392,32 +383,17 @@ def one_minus_softmax(x, axes: Attribute):
     return 1.0 - r.softmax(x, axes=axes), r.softmax_complement(x, axes=axes)
 
 
-@rule(STABLER)
-def softmax_of_shifted(x, axes: Attribute):
-    """softmax(x - spread(max(x))) -> softmax(x)"""
-    shifted = x - spread(r.max_(x, axes=axes), x, axes)
-    return r.softmax(shifted, axes=axes), r.softmax(x, axes=axes)
+@rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
+def softmax_of_shifted(x, top, axes: Attribute):
+    """softmax(x - spread(top)) -> softmax(x) where top is max(x)"""
+    return r.softmax(x - spread(top, x, axes), axes=axes), r.softmax(x, axes=axes)
 
 
-@rule(STABLER)
-def softmax_of_shifted_by_fixed(x, axes: Attribute):
-    """softmax(x - spread(stop_gradient(max(x)))) -> softmax(x)"""
-    shifted = x - spread(ew.stop_gradient(r.max_(x, axes=axes)), x, axes)
-    return r.softmax(shifted, axes=axes), r.softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def logsumexp_of_shifted(x, axes: Attribute):
-    """max(x) + logsumexp(x - spread(max(x))) -> logsumexp(x)"""
-    top = r.max_(x, axes=axes)
-    return top + r.logsumexp(x - spread(top, x, axes), axes=axes), r.logsumexp(x, axes=axes)
-
-
-@rule(STABLER)
-def logsumexp_of_shifted_by_fixed(x, axes: Attribute):
-    """stop_gradient(max(x)) + logsumexp(x - spread(stop_gradient(max(x)))) -> logsumexp(x)"""
-    top = ew.stop_gradient(r.max_(x, axes=axes))
-    return top + r.logsumexp(x - spread(top, x, axes), axes=axes), r.logsumexp(x, axes=axes)
+@rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
+def logsumexp_of_shifted(x, top, axes: Attribute):
+    """top + logsumexp(x - spread(top)) -> logsumexp(x) where top is max(x)"""
+    before = top + r.logsumexp(x - spread(top, x, axes), axes=axes)
+    return before, r.logsumexp(x, axes=axes)
 
 
 @rule(STABLER)
@@ -438,18 +414,10 @@ def negative_log_softmax(x, axes: Attribute):
     return spread(r.logsumexp(x, axes=axes), x, axes) - x, -r.log_softmax(x, axes=axes)
 
 
-@rule(STABLER)
-def log_softmax_of_shifted(x, axes: Attribute):
-    """log_softmax(x - spread(max(x))) -> log_softmax(x)"""
-    shifted = x - spread(r.max_(x, axes=axes), x, axes)
-    return r.log_softmax(shifted, axes=axes), r.log_softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def log_softmax_of_shifted_by_fixed(x, axes: Attribute):
-    """log_softmax(x - spread(stop_gradient(max(x)))) -> log_softmax(x)"""
-    shifted = x - spread(ew.stop_gradient(r.max_(x, axes=axes)), x, axes)
-    return r.log_softmax(shifted, axes=axes), r.log_softmax(x, axes=axes)
+@rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
+def log_softmax_of_shifted(x, top, axes: Attribute):
+    """log_softmax(x - spread(top)) -> log_softmax(x) where top is max(x)"""
+    return r.log_softmax(x - spread(top, x, axes), axes=axes), r.log_softmax(x, axes=axes)
 
 
 @rule(STABLER)
