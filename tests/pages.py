@@ -20,7 +20,6 @@ from graphc.dump import dump
 from graphc.facts import ReadCode, ViewCode
 from graphc.ir import CONSTANT, INPUT, SIZE, Graph, Node, uniform_value
 from graphc.ops.fused import item
-from graphc.rewrite.gates import LATE
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
 from graphc.rewrite.tables import JOINT, RULES, Rewrites, choose
 from stability import CASES, results
@@ -100,12 +99,11 @@ def rewrites_page(rules: Sequence[Rule] = RULES, joint: Sequence[JointRule] = JO
             count=count, labels=table(["label", "promise", "on by default"], labels)
         )
     ]
-    late = {rule.name for rule in LATE.rules}
     for group, meaning in GROUPS.items():
         of_group = [rule for rule in rules if rule.group == group]
         parts.append(f"## {group}\n\n{meaning}\n")
-        parts.append(_rule_table(rule for rule in of_group if rule.name not in late))
-        last = [rule for rule in of_group if rule.name in late]
+        parts.append(_rule_table(rule for rule in of_group if not rule.late))
+        last = [rule for rule in of_group if rule.late]
         if last:
             parts.append(f"{LATE_GATES}\n\n{_rule_table(last)}")
     parts.append(f"### Gates with several results\n\n{JOINT_GATES}\n\n{_rule_table(joint)}")

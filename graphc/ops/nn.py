@@ -11,7 +11,8 @@ from scipy import special
 from graphc.facts import Definition, Domain, Sample, ScalarCode
 from graphc.ir import Array, Node, Op, Rejected, filled
 from graphc.ops.elementwise import chain, exp, relu, sigmoid, square, where
-from graphc.ops.families import require_dtype, silent
+from graphc.ops.families import require_dtype
+from graphc.ops.gates import gate
 from graphc.ops.special import erfc
 from graphc.types import FLOATS, TensorType
 
@@ -71,14 +72,13 @@ def _silu_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
     return (g * (sigmoid(x) + out * sigmoid(-x)),)
 
 
-silu: Op = Op(
+silu: Op = gate(
     "silu",
     infer=_infer_activation,
-    reference=silent(lambda x: x * sigmoid.reference(x)),
-    lowering=Definition(lambda x: x * sigmoid(x)),
+    expand=lambda x: x * sigmoid(x),
+    reference=lambda x: x * sigmoid.reference(x),
     vjp=_silu_vjp,
     samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -100.0, 100.0)),)),),
-    dtypes=FLOATS,
 )
 """x * sigmoid(x) (Elfwing et al., 2018)."""
 
@@ -91,16 +91,13 @@ def _gelu_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
     return (g * (0.5 * erfc(-_ROOT_HALF * x) + x * density),)
 
 
-gelu: Op = Op(
+gelu: Op = gate(
     "gelu",
     infer=_infer_activation,
-    reference=silent(
-        lambda x: x * (x.dtype.type(0.5) * special.erfc(x * x.dtype.type(-_ROOT_HALF)))
-    ),
-    lowering=Definition(lambda x: x * (0.5 * erfc(-_ROOT_HALF * x))),
+    expand=lambda x: x * (0.5 * erfc(-_ROOT_HALF * x)),
+    reference=lambda x: x * (x.dtype.type(0.5) * special.erfc(x * x.dtype.type(-_ROOT_HALF))),
     vjp=_gelu_vjp,
     samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -10.0, 100.0)),)),),
-    dtypes=FLOATS,
 )
 """x times the normal distribution function (Hendrycks and Gimpel, 2016), without cancellation for x < 0."""
 
@@ -121,11 +118,11 @@ def _gelu_tanh_vjp(g: Node, out: Node, x: Node, *, scale: float, cubic: float) -
     return (g * (sigmoid(u) + chain(out, chain(sigmoid(-u), slope))),)
 
 
-gelu_tanh: Op = Op(
+gelu_tanh: Op = gate(
     "gelu_tanh",
     infer=_infer_activation,
-    reference=silent(_gelu_tanh_reference),
-    lowering=Definition(lambda x, *, scale, cubic: x * sigmoid(_gelu_exponent(x, scale, cubic))),
+    expand=lambda x, *, scale, cubic: x * sigmoid(_gelu_exponent(x, scale, cubic)),
+    reference=_gelu_tanh_reference,
     vjp=_gelu_tanh_vjp,
     samples=(
         Sample(
@@ -134,7 +131,6 @@ gelu_tanh: Op = Op(
             (Domain(-3, 3, also=(0.0, np.nan, -10.0, 10.0)),),
         ),
     ),
-    dtypes=FLOATS,
 )
 """0.5 * x * (1 + tanh(scale * (x + cubic * x**3))), written with a sigmoid that does not cancel."""
 
@@ -143,13 +139,12 @@ def _hinge_vjp(g: Node, out: Node, z: Node) -> tuple[Node]:
     return (where(z >= 1, filled(g, 0), -g),)
 
 
-hinge: Op = Op(
+hinge: Op = gate(
     "hinge",
     infer=_infer_activation,
-    reference=silent(lambda z: np.maximum(0, z.dtype.type(1) - z)),
-    lowering=Definition(lambda z: relu(1 - z)),
+    expand=lambda z: relu(1 - z),
+    reference=lambda z: np.maximum(0, z.dtype.type(1) - z),
     vjp=_hinge_vjp,
     samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(1.0, np.nan, np.inf, -np.inf)),)),),
-    dtypes=FLOATS,
 )
 """max(0, 1 - z) for the product z of a label -1 or 1 and a score; the slope at z = 1 is 0."""

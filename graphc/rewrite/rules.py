@@ -37,7 +37,8 @@ class Rule:
     """One rewriting: ``apply(node)`` is the node to take its place, or None where it does not apply.
 
     ``roots`` are the ops that it can apply to, None for any. ``text`` shows it: before -> after. ``sides`` is
-    the function that gives both, for a rule that is declared by one.
+    the function that gives both, for a rule that is declared by one. A ``late`` rule takes in other gates:
+    it is tried when all the rest has found its form, lest it hide them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Rule:
     roots: frozenset[Op] | None = None
     group: str = "user"
     sides: Callable[..., Any] | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,7 @@ def pattern_rule(
     label: Label,
     group: str,
     where: Callable[..., bool] | None = None,
+    late: bool = False,
 ) -> Rule:
     """The rule of a function that returns (before, after).
 
@@ -94,7 +97,8 @@ def pattern_rule(
                 return result if isinstance(result, Node) else filled(node, result)
         return None
 
-    return Rule(function.__name__, label, first_line(function), apply, heads, group, function)
+    text = first_line(function)
+    return Rule(function.__name__, label, text, apply, heads, group, function, late)
 
 
 @dataclass
@@ -105,23 +109,24 @@ class Table:
     rules: list[Rule] = field(default_factory=list)
 
     def rule(
-        self, label: Label, *, where: Callable[..., bool] | None = None
+        self, label: Label, *, where: Callable[..., bool] | None = None, late: bool = False
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Adds the rule of a function that returns (before, after)."""
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
-            self.rules.append(pattern_rule(function, label, self.group, where))
+            self.rules.append(pattern_rule(function, label, self.group, where, late))
             return function
 
         return add
 
-    def on(self, label: Label, *roots: Op) -> Callable[[Rewrite], Rewrite]:
+    def on(self, label: Label, *roots: Op, late: bool = False) -> Callable[[Rewrite], Rewrite]:
         """Adds a rule that looks at the node itself; ``roots`` are the ops that it applies to."""
 
         def add(function: Rewrite) -> Rewrite:
             ops = frozenset(roots) or None
             text = first_line(function)
-            self.rules.append(Rule(function.__name__, label, text, function, ops, self.group))
+            name = function.__name__
+            self.rules.append(Rule(name, label, text, function, ops, self.group, late=late))
             return function
 
         return add

@@ -8,8 +8,9 @@ from typing import TypeAlias, TypeVar
 
 from graphc.errors import GraphValueError, compose
 from graphc.ir import Graph
+from graphc.rewrite.activations import ACTIVATIONS
 from graphc.rewrite.engine import Firing, rewrite, rewrite_jointly
-from graphc.rewrite.gates import GATES, LATE
+from graphc.rewrite.gates import GATES
 from graphc.rewrite.joint import JOINT
 from graphc.rewrite.motion import MOTION
 from graphc.rewrite.own import OwnRule
@@ -21,8 +22,8 @@ RULES: tuple[Rule, ...] = (
     *SIMPLIFY.rules,
     *MOTION.rules,
     *STABILIZE.rules,
+    *ACTIVATIONS.rules,
     *GATES.rules,
-    *LATE.rules,
 )
 GROUPS = ("simplify", "stabilize", "gates")
 
@@ -39,8 +40,8 @@ class RuleSet:
 
     def rewrite(self, graph: Graph) -> Graph:
         """``graph`` in normal form."""
-        late = [rule for rule in self.rules if rule in LATE.rules]
-        early = [rule for rule in self.rules if rule not in LATE.rules]
+        late = [rule for rule in self.rules if rule.late]
+        early = [rule for rule in self.rules if not rule.late]
         return rewrite(rewrite(graph, early, self.log), late, self.log)
 
     def join(self, graph: Graph) -> Graph:
