@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.errors import GradientError, InvalidGraph, compose
-from graphc.facts import FORBIDDEN
-from graphc.ir import NOTES, Node, filled, located, walk
+from graphc.facts import BY_DEFINITION, FORBIDDEN, Definition
+from graphc.ir import NOTES, Node, filled, located, replaced, walk
 from graphc.ops.elementwise import accumulate, held
 from graphc.types import is_float
 
@@ -63,11 +63,26 @@ def _local_cotangents(node: Node, cotangent: Node, active: set[Node]) -> Sequenc
             )
         )
     reached = [arg in active and is_float(arg.dtype) for arg in node.args]
-    if not callable(rule) or not any(reached):
+    if not any(reached):
         return [None] * len(node.args)
-    parts = rule(cotangent, node, *node.args, **node.attrs)
+    if rule is BY_DEFINITION:
+        parts: Sequence[Node | None] = _through_definition(node, cotangent)
+    elif callable(rule):
+        parts = rule(cotangent, node, *node.args, **node.attrs)
+    else:
+        return [None] * len(node.args)
     _check(node, parts)
     return [part if wanted else None for part, wanted in zip(parts, reached, strict=True)]
+
+
+def _through_definition(node: Node, cotangent: Node) -> list[Node]:
+    """The cotangents of a gate's operands by the ops that the gate stands for."""
+    # Held, operands are ends of paths, whatever one of them depends on.
+    ends = [held(arg) for arg in node.args]
+    definition = node.op.lowering
+    assert isinstance(definition, Definition), "a gate is defined by other ops"
+    parts = backward(definition.expand(*ends, **node.attrs), ends, cotangent)
+    return replaced(parts, {**dict(zip(ends, node.args, strict=True)), cotangent: cotangent})
 
 
 def _check(node: Node, parts: Sequence[Node | None]) -> None:

@@ -81,6 +81,10 @@ class NonDifferentiable:
     """The op is piecewise constant: its cotangent is zero, and nobody is warned."""
 
 
+class ByDefinition:
+    """The derivative of a gate is that of the ops that it stands for."""
+
+
 @dataclass(frozen=True)
 class FORBIDDEN:
     """Asking for this op's derivative is an error, for the reason given."""
@@ -89,7 +93,8 @@ class FORBIDDEN:
 
 
 NONDIFFERENTIABLE = NonDifferentiable()
-Vjp: TypeAlias = "Callable[..., tuple[Any, ...]] | NonDifferentiable | FORBIDDEN"
+BY_DEFINITION = ByDefinition()
+Vjp: TypeAlias = "Callable[..., tuple[Any, ...]] | NonDifferentiable | ByDefinition | FORBIDDEN"
 
 
 # What an op says for its tests.

@@ -562,6 +562,17 @@ def substitute(outputs: Sequence[Node], replace: Callable[[Node], Node]) -> dict
     return new
 
 
+def replaced(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
+    """``outputs`` with other nodes in the place of those that ``new`` has, and all above them rebuilt."""
+    known = dict(new)
+    for node in walk(outputs, new):
+        if node not in known:
+            args = tuple(known[arg] for arg in node.args)
+            with located(node.location):
+                known[node] = node if args == node.args else make_node(node.op, args, node.attrs)
+    return [known[output] for output in outputs]
+
+
 def transform(graph: Graph, replace: Callable[[Node], Node]) -> Graph:
     """The graph with every node passed through ``replace``, bottom-up."""
     new = substitute(graph.outputs, replace)

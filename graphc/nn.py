@@ -9,7 +9,8 @@ from graphc import dsl
 from graphc.dsl import Tensor, TensorLike, fail, lift
 from graphc.errors import GraphTypeError
 from graphc.ir import Node
-from graphc.ops import elementwise, gates, index, nn, reduce, shape
+from graphc.ops import elementwise, index, nn, norms, shape
+from graphc.ops import softmax as softmax_ops
 from graphc.types import int64, is_float
 
 
@@ -84,14 +85,14 @@ def layer_norm(x: TensorLike, axis: dsl.AxisLike = -1, epsilon: float = 1e-5) ->
     """``(x - mean) / sqrt(variance + epsilon)`` along ``axis`` (Ba et al., 2016), without scale and shift."""
     node = _float_node("layer_norm", x)
     axes = dsl.normal_axes("layer_norm", node, axis)
-    return Tensor(gates.layer_norm(node, axes=axes, epsilon=float(epsilon)))
+    return Tensor(norms.layer_norm(node, axes=axes, epsilon=float(epsilon)))
 
 
 def rms_norm(x: TensorLike, axis: dsl.AxisLike = -1, epsilon: float = 1e-5) -> Tensor:
     """``x / sqrt(mean(x**2) + epsilon)`` along ``axis`` (Zhang and Sennrich, 2019), without scale."""
     node = _float_node("rms_norm", x)
     axes = dsl.normal_axes("rms_norm", node, axis)
-    return Tensor(gates.rms_norm(node, axes=axes, epsilon=float(epsilon)))
+    return Tensor(norms.rms_norm(node, axes=axes, epsilon=float(epsilon)))
 
 
 def maxout(*pieces: TensorLike) -> Tensor:
@@ -108,13 +109,13 @@ def maxout(*pieces: TensorLike) -> Tensor:
 def softmax(x: TensorLike, axis: dsl.AxisLike = -1) -> Tensor:
     """``exp(x) / sum(exp(x))`` along ``axis``, without overflow; same shape as ``x``."""
     node = _float_node("softmax", x)
-    return Tensor(reduce.softmax(node, axes=dsl.normal_axes("softmax", node, axis)))
+    return Tensor(softmax_ops.softmax(node, axes=dsl.normal_axes("softmax", node, axis)))
 
 
 def log_softmax(x: TensorLike, axis: dsl.AxisLike = -1) -> Tensor:
     """``log(softmax(x))`` along ``axis``, without overflow or cancellation."""
     node = _float_node("log_softmax", x)
-    return Tensor(reduce.log_softmax(node, axes=dsl.normal_axes("log_softmax", node, axis)))
+    return Tensor(softmax_ops.log_softmax(node, axes=dsl.normal_axes("log_softmax", node, axis)))
 
 
 def softmax_cross_entropy(logits: TensorLike, targets: TensorLike) -> Tensor:
@@ -138,7 +139,7 @@ def softmax_cross_entropy(logits: TensorLike, targets: TensorLike) -> Tensor:
     if is_float(goal.dtype):
         return _against_probabilities(node, goal)
     _check_labels("softmax_cross_entropy", node, goal)
-    return Tensor(gates.cross_entropy(node, goal))
+    return Tensor(softmax_ops.cross_entropy(node, goal))
 
 
 def _against_probabilities(logits: Node, goal: Node) -> Tensor:
@@ -151,7 +152,7 @@ def _against_probabilities(logits: Node, goal: Node) -> Tensor:
             fix="labels must be of an integer dtype",
         )
     scores, targets = dsl.aligned("softmax_cross_entropy", (Tensor(logits), Tensor(goal)))
-    return Tensor(gates.soft_cross_entropy(scores, targets, axes=(len(scores.shape) - 1,)))
+    return Tensor(softmax_ops.soft_cross_entropy(scores, targets, axes=(len(scores.shape) - 1,)))
 
 
 def _check_labels(op: str, x: Node, labels: Node) -> None:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -69,6 +69,12 @@ def integer_limits(dtype: DType) -> tuple[int, int]:
     """The smallest and the largest value of an integer dtype."""
     bits = 8 * dtype.itemsize - 1
     return -(2**bits), 2**bits - 1
+
+
+def largest_float(dtype: DType) -> float:
+    """The largest finite value of a float dtype."""
+    info: Any = np.finfo(dtype)
+    return float(info.max)
 
 
 def promote(*operands: DType | bool | int | float) -> DType:

@@ -68,7 +68,10 @@ tried before those of these tables.
 
 PROMISES = {
     Label.EXACT: "Nothing changes: equal bit by bit, for every input with nan, infinities and -0.0.",
-    Label.STABLER: "A value may change only by coming closer to the true one.",
+    Label.STABLER: (
+        "No value is further from the true one than it was, or than a stable evaluation is: 4 units in the "
+        "last place, or what one unit in each operand does."
+    ),
     Label.REASSOCIATES: "The same in exact arithmetic; roundings happen in another order.",
     Label.ASSUMES_FINITE: "Equal as long as no nan, infinity or -0.0 is met.",
 }

@@ -23,9 +23,10 @@ from graphc.ir import (
 )
 from graphc.ops import discrete as d
 from graphc.ops import elementwise as ew
-from graphc.ops import gates as g
+from graphc.ops import norms as nm
 from graphc.ops import reduce as r
 from graphc.ops import shape as s
+from graphc.ops import softmax as sm
 from graphc.ops.index import concat, pick, slice_, take
 from graphc.ops.linalg import matmul
 from graphc.ops.special import erf, erfc
@@ -242,13 +243,13 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x, y, w: ew.log(ew.exp(x) * w - ew.exp(y)), FLAT, FLAT, FLAT),
     ),
     "log_of_weighted_softmax": (
-        case(lambda x, w: ew.log(r.sum_(w * r.softmax(x, axes=AXES), axes=AXES)), ROWS, ROWS),
+        case(lambda x, w: ew.log(r.sum_(w * sm.softmax(x, axes=AXES), axes=AXES)), ROWS, ROWS),
     ),
-    "softmax_of_shifted": _of_shifted(lambda top, x: r.softmax(x, axes=AXES)),
-    "log_softmax_of_shifted": _of_shifted(lambda top, x: r.log_softmax(x, axes=AXES)),
-    "logsumexp_of_shifted": _of_shifted(lambda top, x: top + r.logsumexp(x, axes=AXES)),
+    "softmax_of_shifted": _of_shifted(lambda top, x: sm.softmax(x, axes=AXES)),
+    "log_softmax_of_shifted": _of_shifted(lambda top, x: sm.log_softmax(x, axes=AXES)),
+    "logsumexp_of_shifted": _of_shifted(lambda top, x: top + sm.logsumexp(x, axes=AXES)),
     "weighted_logsumexp_of_shifted": _of_shifted(
-        lambda top, x, w: top + g.weighted_logsumexp(x, w, axes=AXES), Given(ROWS)
+        lambda top, x, w: top + sm.weighted_logsumexp(x, w, axes=AXES), Given(ROWS)
     ),
     "drop_unit": tuple(
         itertools.chain.from_iterable(_both_ways(op) for op in (*UNIT_OPS, *LOGIC_OPS))
@@ -466,7 +467,7 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     ),
     "mean_by_quotient": (
         case(lambda x: r.sum_(x, axes=AXES) / 4, ROWS),
-        case(lambda x: g.sum_of_squares(x, axes=AXES) / 4, ROWS),
+        case(lambda x: nm.sum_of_squares(x, axes=AXES) / 4, ROWS),
         case(lambda x: r.sum_(x, axes=(0,)) / size_node(N, x.dtype)),
         case(lambda x: _over_size(r.sum_(x, axes=(0,)), N), ROWS),
     ),
@@ -474,7 +475,7 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: r.sum_(x, axes=AXES) * 0.25, ROWS),
         case(lambda x: r.sum_(x, axes=AXES) * (1 / 3), (N, 3)),
         case(lambda x: r.sum_(x, axes=AXES) * (-1 / 3), (N, 3)),
-        case(lambda x: g.sum_of_squares(x, axes=AXES) * (1 / 7), (N, 7)),
+        case(lambda x: nm.sum_of_squares(x, axes=AXES) * (1 / 7), (N, 7)),
         case(lambda x: r.sum_(x, axes=(0,)) * ew.reciprocal(size_node(N, x.dtype))),
     ),
     "pick_of_vector": (case(lambda x, label: take(x, label, axis=0), (4,), Given((), int64)),),
@@ -483,15 +484,15 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         for op in UNARY_OPS
     ),
     "cross_entropy_of_shifted": _of_shifted(
-        lambda top, x, labels: g.cross_entropy(x, labels), Given(FLAT, int64)
+        lambda top, x, labels: sm.cross_entropy(x, labels), Given(FLAT, int64)
     ),
     "squared_distances_by_differences": (
-        case(lambda a, b: g.sum_of_squares(_all_differences(a, b), axes=(2,)), (N, 3), (2, 3)),
-        case(lambda a, b: g.sum_of_squares(_all_differences(a, b), axes=(2,)), (2, 3), (N, 3)),
-        case(lambda a: g.sum_of_squares(_all_differences(a, a), axes=(2,)), (N, 3)),
+        case(lambda a, b: nm.sum_of_squares(_all_differences(a, b), axes=(2,)), (N, 3), (2, 3)),
+        case(lambda a, b: nm.sum_of_squares(_all_differences(a, b), axes=(2,)), (2, 3), (N, 3)),
+        case(lambda a: nm.sum_of_squares(_all_differences(a, a), axes=(2,)), (N, 3)),
     ),
     "total_soft_cross_entropy": (
-        case(lambda x, y: r.sum_(y * r.log_softmax(x, axes=(2,)), axes=(1, 2)), *[(N, 3, 4)] * 2),
+        case(lambda x, y: r.sum_(y * sm.log_softmax(x, axes=(2,)), axes=(1, 2)), *[(N, 3, 4)] * 2),
     ),
     "affine": (
         case(

@@ -90,4 +90,4 @@ def test_operations_are_counted() -> None:
     counted = [node.op.name for node in pages.operations(declared_graph([x], [y], "f"))]
     assert sorted(counted) == ["broadcast_to", "divide", "exp", "multiply"]
     adam = pages.at_gates(pages.program_graph("adam_step"))
-    assert pages.gates_of(adam) == {"adam": 1, "matmul": 2, "mse": 1}
+    assert pages.gates_of(adam) == {"adam": 1, "matmul": 2, "mse": 1, "mse_gradient": 1}

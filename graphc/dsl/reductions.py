@@ -8,7 +8,7 @@ from graphc.dsl.lifting import cast, common_dtype, lift, node_of, normal_axes
 from graphc.dsl.shapes import expand_dims, permuted, reshape
 from graphc.dsl.tensor import AxisLike, Tensor, TensorLike, public
 from graphc.ir import Node, Op
-from graphc.ops import reduce
+from graphc.ops import reduce, softmax
 from graphc.ops import shape as shape_ops
 from graphc.types import is_float
 
@@ -93,7 +93,7 @@ def any_(x: TensorLike, axis: AxisLike = None, *, keepdims: bool = False) -> Ten
 @public
 def logsumexp(x: TensorLike, axis: AxisLike = None, *, keepdims: bool = False) -> Tensor:
     """``log(sum(exp(x)))`` without overflow, as ``scipy.special.logsumexp``; -inf over nothing."""
-    return _reduced(reduce.logsumexp, _inexact("logsumexp", x), axis, keepdims)
+    return _reduced(softmax.logsumexp, _inexact("logsumexp", x), axis, keepdims)
 
 
 def _extreme_index(op: Op, x: TensorLike, axis: int | None, keepdims: bool) -> Tensor:

@@ -10,9 +10,9 @@ from scipy import special
 
 from graphc.facts import Definition, Domain, Sample, ScalarCode
 from graphc.ir import Array, Node, Op, Rejected, filled
+from graphc.ops.definitions import derivative_gate, gate
 from graphc.ops.elementwise import chain, exp, relu, sigmoid, square, where
 from graphc.ops.families import require_dtype
-from graphc.ops.gates import gate
 from graphc.ops.special import erfc
 from graphc.types import FLOATS, TensorType
 
@@ -68,16 +68,19 @@ elu: Op = Op(
 )
 
 
-def _silu_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
-    return (g * (sigmoid(x) + out * sigmoid(-x)),)
-
+silu_slope: Op = derivative_gate(
+    "silu_slope",
+    infer=_infer_activation,
+    expand=lambda x: sigmoid(x) + silu(x) * sigmoid(-x),
+    samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, -100.0, 100.0)),)),),
+)
 
 silu: Op = gate(
     "silu",
     infer=_infer_activation,
     expand=lambda x: x * sigmoid(x),
     reference=lambda x: x * sigmoid.reference(x),
-    vjp=_silu_vjp,
+    vjp=lambda g, out, x: (g * silu_slope(x),),
     samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -100.0, 100.0)),)),),
 )
 """x * sigmoid(x) (Elfwing et al., 2018)."""
@@ -86,17 +89,24 @@ silu: Op = gate(
 _ROOT_HALF = math.sqrt(0.5)
 
 
-def _gelu_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
+def _expand_gelu_slope(x: Node) -> Node:
     density = exp(-0.5 * square(x)) * (1 / math.sqrt(2 * math.pi))
-    return (g * (0.5 * erfc(-_ROOT_HALF * x) + x * density),)
+    return 0.5 * erfc(-_ROOT_HALF * x) + x * density
 
+
+gelu_slope: Op = derivative_gate(
+    "gelu_slope",
+    infer=_infer_activation,
+    expand=_expand_gelu_slope,
+    samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, -10.0, 100.0)),)),),
+)
 
 gelu: Op = gate(
     "gelu",
     infer=_infer_activation,
     expand=lambda x: x * (0.5 * erfc(-_ROOT_HALF * x)),
     reference=lambda x: x * (x.dtype.type(0.5) * special.erfc(x * x.dtype.type(-_ROOT_HALF))),
-    vjp=_gelu_vjp,
+    vjp=lambda g, out, x: (g * gelu_slope(x),),
     samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -10.0, 100.0)),)),),
 )
 """x times the normal distribution function (Hendrycks and Gimpel, 2016), without cancellation for x < 0."""
@@ -111,26 +121,36 @@ def _gelu_exponent(x: Node, scale: float, cubic: float) -> Node:
     return 2 * scale * (x + cubic * (x * square(x)))
 
 
-def _gelu_tanh_vjp(g: Node, out: Node, x: Node, *, scale: float, cubic: float) -> tuple[Node]:
+def _expand_gelu_tanh_slope(x: Node, *, scale: float, cubic: float) -> Node:
     u = _gelu_exponent(x, scale, cubic)
+    out = gelu_tanh(x, scale=scale, cubic=cubic)
     slope = 2 * scale * (1 + 3 * cubic * square(x))
     # Far from 0 the square overflows, where one of the other factors is exactly 0.
-    return (g * (sigmoid(u) + chain(out, chain(sigmoid(-u), slope))),)
+    return sigmoid(u) + chain(out, chain(sigmoid(-u), slope))
 
+
+_GELU_TANH = (
+    Sample(
+        ((6,),),
+        {"scale": 0.7978845608028654, "cubic": 0.044715},
+        (Domain(-3, 3, also=(0.0, np.nan, -10.0, 10.0)),),
+    ),
+)
+
+gelu_tanh_slope: Op = derivative_gate(
+    "gelu_tanh_slope",
+    infer=_infer_activation,
+    expand=_expand_gelu_tanh_slope,
+    samples=_GELU_TANH,
+)
 
 gelu_tanh: Op = gate(
     "gelu_tanh",
     infer=_infer_activation,
     expand=lambda x, *, scale, cubic: x * sigmoid(_gelu_exponent(x, scale, cubic)),
     reference=_gelu_tanh_reference,
-    vjp=_gelu_tanh_vjp,
-    samples=(
-        Sample(
-            ((6,),),
-            {"scale": 0.7978845608028654, "cubic": 0.044715},
-            (Domain(-3, 3, also=(0.0, np.nan, -10.0, 10.0)),),
-        ),
-    ),
+    vjp=lambda g, out, x, **attrs: (g * gelu_tanh_slope(x, **attrs),),
+    samples=_GELU_TANH,
 )
 """0.5 * x * (1 + tanh(scale * (x + cubic * x**3))), written with a sigmoid that does not cancel."""
 

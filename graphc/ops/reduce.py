@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from graphc.facts import (
-    FORBIDDEN,
     NONDIFFERENTIABLE,
     Definition,
     Domain,
@@ -20,7 +19,7 @@ from graphc.facts import (
 )
 from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
 from graphc.ops.discrete import equal
-from graphc.ops.elementwise import chain, exp, log1p, where
+from graphc.ops.elementwise import where
 from graphc.ops.families import require_dtype
 from graphc.ops.shape import expand_dims, iota, permute_dims, reshape
 from graphc.types import (
@@ -154,7 +153,8 @@ def _route_to_first(find: Callable[[Node], Node]) -> Vjp:
     return vjp
 
 
-def _lowest(dtype: DType) -> bool | int | float:
+def lowest(dtype: DType) -> bool | int | float:
+    """The value that no other is below."""
     if dtype == bool_:
         return False
     return -math.inf if is_float(dtype) else integer_limits(dtype)[0]
@@ -206,7 +206,7 @@ max_: Op = reduction(
     dtypes=ALL_DTYPES,
     reference=np.max,
     step="accumulate.maximum",
-    initial=_lowest,
+    initial=lowest,
     vjp=_route_to_first(argmax),
     needs_elements=True,
 )
@@ -313,7 +313,7 @@ prod: Op = reduction(
 )
 
 
-# Gates over axes: defined by other ops, each with its own stable derivative.
+# What gates over axes share, and the mean.
 
 
 def infer_reduced(x: TensorType, *, axes: Axes) -> TensorType:
@@ -354,160 +354,3 @@ mean: Op = Op(
     samples=(Sample(((3, 4),), {"axes": (1,)}), Sample(((2, 3, 4),), {"axes": (0, 2)})),
     dtypes=FLOATS,
 )
-
-
-def stable_max(x: Node, axes: Axes) -> Node:
-    """The maximum by which exponents are shifted; 0 where it is infinite, so that inf - inf is not met."""
-    top = max_or_lowest(x, axes=axes)
-    finite = top - top
-    return where(equal(finite, filled(top, 0)), top, filled(top, 0))
-
-
-def _max_or_lowest_reference(x: Array, *, axis: Axes) -> Any:
-    return np.max(x, axis=axis, initial=-np.inf)
-
-
-max_or_lowest: Op = reduction(
-    "max_or_lowest",
-    dtypes=FLOATS,
-    reference=_max_or_lowest_reference,
-    step="accumulate.maximum",
-    initial=_lowest,
-    vjp=FORBIDDEN("it is internal to gates that have derivatives of their own"),
-)
-
-
-def log_total(shifted: Node, axes: Axes) -> Node:
-    """log(sum(exp(shifted))) where the largest element is 0, to full precision where it outweighs the rest.
-
-    The logarithm of 1 + tiny would be 0, so one of the elements that are 0 is left out of the sum.
-    """
-    return log1p(_all_but_one(exp(shifted), axes))
-
-
-def _all_but_one(powers: Node, axes: Axes) -> Node:
-    """The sum of all but one of the elements that are 1, the largest."""
-    one, zero = filled(powers, 1), filled(powers, 0)
-    is_top = equal(powers, one)
-    others = sum_(where(is_top, zero, powers), axes=axes)
-    ties = sum_(where(is_top, one, zero), axes=axes)
-    return (ties - 1) + others
-
-
-def _log_total_of(shifted: Array, axes: Axes) -> Array:
-    """`log_total` of arrays; the reduced axes stay."""
-    return np.asarray(np.log1p(_all_but_one_of(np.exp(shifted), axes)))
-
-
-def _all_but_one_of(powers: Array, axes: Axes) -> Any:
-    others = np.sum(np.where(powers == 1, powers.dtype.type(0), powers), axis=axes, keepdims=True)
-    ties = np.sum(powers == 1, axis=axes, keepdims=True, dtype=powers.dtype)
-    return (ties - powers.dtype.type(1)) + others
-
-
-def _expand_logsumexp(x: Node, *, axes: Axes) -> Node:
-    top = stable_max(x, axes)
-    return log_total(x - spread(top, x, axes), axes) + top
-
-
-def _logsumexp_reference(x: Array, *, axes: Axes) -> Any:
-    with np.errstate(all="ignore"):
-        top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-        top = np.where(np.isfinite(top), top, x.dtype.type(0))
-        return np.squeeze(_log_total_of(x - top, axes) + top, axis=axes).astype(x.dtype)
-
-
-_axis_samples = (
-    Sample(((3, 4),), {"axes": (1,)}, (Domain(-3, 3),)),
-    Sample(((3, 4),), {"axes": (0,)}, (Domain(-3, 3),)),
-    Sample(((2, 3, 4),), {"axes": (0, 2)}, (Domain(-3, 3),)),
-)
-
-logsumexp: Op = Op(
-    "logsumexp",
-    infer=infer_reduced,
-    reference=_logsumexp_reference,
-    lowering=Definition(_expand_logsumexp),
-    vjp=lambda g, out, x, *, axes: (chain(spread(g, x, axes), softmax(x, axes=axes)),),
-    samples=_axis_samples,
-    dtypes=FLOATS,
-)
-
-
-def _expand_softmax(x: Node, *, axes: Axes) -> Node:
-    shifted = exp(x - spread(max_or_lowest(x, axes=axes), x, axes))
-    return shifted / spread(sum_(shifted, axes=axes), x, axes)
-
-
-def _softmax_reference(x: Array, *, axes: Axes) -> Any:
-    with np.errstate(all="ignore"):
-        shifted = np.exp(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))
-        return (shifted / np.sum(shifted, axis=axes, keepdims=True)).astype(x.dtype)
-
-
-softmax: Op = Op(
-    "softmax",
-    infer=infer_same,
-    reference=_softmax_reference,
-    lowering=Definition(_expand_softmax),
-    vjp=lambda g, out, x, *, axes: (out * (g - spread(sum_(g * out, axes=axes), x, axes)),),
-    samples=_axis_samples,
-    dtypes=FLOATS,
-)
-
-
-def _expand_log_softmax(x: Node, *, axes: Axes) -> Node:
-    # The maximum is taken off first: subtracting one large logsumexp would cancel.
-    shifted = x - spread(max_or_lowest(x, axes=axes), x, axes)
-    return shifted - spread(log_total(shifted, axes), x, axes)
-
-
-def log_softmax_array(x: Array, *, axes: Axes) -> Any:
-    """The reference of `log_softmax`."""
-    with np.errstate(all="ignore"):
-        shifted = x - np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-        return (shifted - _log_total_of(shifted, axes)).astype(x.dtype)
-
-
-log_softmax: Op = Op(
-    "log_softmax",
-    infer=infer_same,
-    reference=log_softmax_array,
-    lowering=Definition(_expand_log_softmax),
-    vjp=lambda g, out, x, *, axes: (g - exp(out) * spread(sum_(g, axes=axes), x, axes),),
-    samples=_axis_samples,
-    dtypes=FLOATS,
-)
-
-
-def _expand_softmax_complement(x: Node, *, axes: Axes) -> Node:
-    powers = exp(x - spread(max_or_lowest(x, axes=axes), x, axes))
-    total = spread(sum_(powers, axes=axes), x, axes)
-    # Only the largest element can be nearly the total.
-    all_but_one = spread(_all_but_one(powers, axes), x, axes)
-    return where(equal(powers, filled(powers, 1)), all_but_one, total - powers) / total
-
-
-def _softmax_complement_reference(x: Array, *, axes: Axes) -> Any:
-    with np.errstate(all="ignore"):
-        powers = np.exp(x - np.max(x, axis=axes, keepdims=True, initial=-np.inf))
-        total = np.sum(powers, axis=axes, keepdims=True)
-        others = np.where(powers == 1, _all_but_one_of(powers, axes), total - powers)
-        return (others / total).astype(x.dtype)
-
-
-def _softmax_complement_vjp(g: Node, out: Node, x: Node, *, axes: Axes) -> tuple[Node]:
-    probability = softmax(x, axes=axes)
-    return (probability * (spread(sum_(g * probability, axes=axes), x, axes) - g),)
-
-
-softmax_complement: Op = Op(
-    "softmax_complement",
-    infer=infer_same,
-    reference=_softmax_complement_reference,
-    lowering=Definition(_expand_softmax_complement),
-    vjp=_softmax_complement_vjp,
-    samples=_axis_samples,
-    dtypes=FLOATS,
-)
-"""1 - softmax(x), to full precision also where one probability is nearly 1."""

@@ -6,13 +6,16 @@ import math
 
 from graphc.ir import BROADCAST_TO, SIZE, Node, uniform_number
 from graphc.ops import elementwise as ew
-from graphc.ops import gates, reduce, shape
+from graphc.ops import norms as nm
+from graphc.ops import products as pr
+from graphc.ops import reduce, shape
+from graphc.ops import softmax as sm
 from graphc.types import is_float
 
 ALWAYS = frozenset(
     {
-        *(ew.square, ew.exp, ew.absolute, ew.relu, ew.sigmoid, ew.softplus, reduce.softmax),
-        *(gates.sum_of_squares, gates.norm, gates.variance, gates.mse, gates.squared_distances),
+        *(ew.square, ew.exp, ew.absolute, ew.relu, ew.sigmoid, ew.softplus, sm.softmax),
+        *(nm.sum_of_squares, nm.norm, nm.variance, nm.mse, pr.squared_distances),
     }
 )
 IF_OPERANDS_ARE = frozenset(

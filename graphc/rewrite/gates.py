@@ -10,8 +10,10 @@ import numpy as np
 from graphc.facts import ScalarCode
 from graphc.ir import BROADCAST_TO, SIZE, Node, uniform_number
 from graphc.ops import elementwise as ew
-from graphc.ops import gates as g
+from graphc.ops import norms as nm
+from graphc.ops import products as pr
 from graphc.ops import reduce as r
+from graphc.ops import softmax as sm
 from graphc.ops.index import pick, take
 from graphc.ops.linalg import matmul, transposed
 from graphc.rewrite.domains import is_peak
@@ -49,7 +51,7 @@ def mean_by_factor(node: Node) -> Node | None:
     return None
 
 
-SUMS = (r.sum_, g.sum_of_squares)
+SUMS = (r.sum_, nm.sum_of_squares)
 
 
 def _count(total: Node) -> Dimension:
@@ -80,7 +82,7 @@ def _is_inverse_of_count(factor: Node, total: Node) -> int:
 
 def _as_mean(total: Node) -> Node:
     (x,) = total.args
-    return r.mean(ew.square(x) if total.op is g.sum_of_squares else x, **total.attrs)
+    return r.mean(ew.square(x) if total.op is nm.sum_of_squares else x, **total.attrs)
 
 
 # Squares, norms, normalisation.
@@ -96,54 +98,54 @@ def _number(constant: Node) -> float:
 def variance_by_definition(x, axes: Attribute):
     """mean(square(x - spread(mean(x)))) -> variance(x)"""
     centred = x - spread(r.mean(x, axes=axes), x, axes)
-    return r.mean(ew.square(centred), axes=axes), g.variance(x, axes=axes)
+    return r.mean(ew.square(centred), axes=axes), nm.variance(x, axes=axes)
 
 
 @rule(EXACT)
 def mean_squared_error(x, y, axes: Attribute):
     """mean(square(x - y)) -> mse(x, y)"""
-    return r.mean(ew.square(x - y), axes=axes), g.mse(x, y, axes=axes)
+    return r.mean(ew.square(x - y), axes=axes), nm.mse(x, y, axes=axes)
 
 
 @rule(EXACT, where=lambda x, axes: is_float(x.dtype))
 def sum_of_squares(x, axes: Attribute):
     """sum(square(x)) -> sum_of_squares(x)"""
-    return r.sum_(ew.square(x), axes=axes), g.sum_of_squares(x, axes=axes)
+    return r.sum_(ew.square(x), axes=axes), nm.sum_of_squares(x, axes=axes)
 
 
 @rule(EXACT)
 def norm(x, axes: Attribute):
     """sqrt(sum_of_squares(x)) -> norm(x)"""
-    return ew.sqrt(g.sum_of_squares(x, axes=axes)), g.norm(x, axes=axes)
+    return ew.sqrt(nm.sum_of_squares(x, axes=axes)), nm.norm(x, axes=axes)
 
 
 @rule(EXACT)
 def normalized(x, axes: Attribute):
     """x / spread(norm(x)) -> normalized(x)"""
-    return x / spread(g.norm(x, axes=axes), x, axes), g.normalized(x, axes=axes)
+    return x / spread(nm.norm(x, axes=axes), x, axes), nm.normalized(x, axes=axes)
 
 
 @rule(STABLER)
 def normalized_by_reciprocal(x, axes: Attribute):
     """x * spread(1 / norm(x)) -> normalized(x)"""
-    return x * spread(ew.reciprocal(g.norm(x, axes=axes)), x, axes), g.normalized(x, axes=axes)
+    return x * spread(ew.reciprocal(nm.norm(x, axes=axes)), x, axes), nm.normalized(x, axes=axes)
 
 
 @rule(REASSOCIATES)
 def scaled_normalized(x, w: Rest, axes: Attribute):
     """w * x / spread(norm(x)) -> w * normalized(x)"""
-    return w * x / spread(g.norm(x, axes=axes), x, axes), w * g.normalized(x, axes=axes)
+    return w * x / spread(nm.norm(x, axes=axes), x, axes), w * nm.normalized(x, axes=axes)
 
 
 def _standardized(x: Node, axes: tuple[int, ...], epsilon: Node) -> Node:
     last = len(x.shape) - 1 in axes
-    return (g.layer_norm if last else g.batch_norm)(x, axes=axes, epsilon=_number(epsilon))
+    return (nm.layer_norm if last else nm.batch_norm)(x, axes=axes, epsilon=_number(epsilon))
 
 
 @rule(EXACT)
 def layer_norm(x, epsilon: Constant, axes: Attribute):
     """(x - spread(mean(x))) / spread(sqrt(variance(x) + epsilon)) -> layer_norm(x) or batch_norm(x)"""
-    deviation = ew.sqrt(g.variance(x, axes=axes) + epsilon)
+    deviation = ew.sqrt(nm.variance(x, axes=axes) + epsilon)
     before = (x - spread(r.mean(x, axes=axes), x, axes)) / spread(deviation, x, axes)
     return before, lambda: _standardized(x, axes, epsilon)
 
@@ -151,7 +153,7 @@ def layer_norm(x, epsilon: Constant, axes: Attribute):
 @rule(STABLER)
 def layer_norm_by_reciprocal(x, epsilon: Constant, axes: Attribute):
     """(x - spread(mean(x))) * spread(1 / sqrt(variance(x) + epsilon)) -> layer_norm(x) or batch_norm(x)"""
-    inverse = ew.reciprocal(ew.sqrt(g.variance(x, axes=axes) + epsilon))
+    inverse = ew.reciprocal(ew.sqrt(nm.variance(x, axes=axes) + epsilon))
     before = (x - spread(r.mean(x, axes=axes), x, axes)) * spread(inverse, x, axes)
     return before, lambda: _standardized(x, axes, epsilon)
 
@@ -159,7 +161,7 @@ def layer_norm_by_reciprocal(x, epsilon: Constant, axes: Attribute):
 @rule(STABLER)
 def scaled_layer_norm(x, w: Rest, epsilon: Constant, axes: Attribute):
     """w * (x - spread(mean(x))) / spread(sqrt(variance(x) + epsilon)) -> w * layer_norm(x)"""
-    deviation = ew.sqrt(g.variance(x, axes=axes) + epsilon)
+    deviation = ew.sqrt(nm.variance(x, axes=axes) + epsilon)
     centred = x - spread(r.mean(x, axes=axes), x, axes)
     return w * centred / spread(deviation, x, axes), lambda: w * _standardized(x, axes, epsilon)
 
@@ -186,7 +188,7 @@ def scaled_rms_norm(x, w: Rest, epsilon: Constant, axes: Attribute):
 
 
 def _rms_norm(x: Node, axes: tuple[int, ...], epsilon: Node) -> Node:
-    return g.rms_norm(x, axes=axes, epsilon=_number(epsilon))
+    return nm.rms_norm(x, axes=axes, epsilon=_number(epsilon))
 
 
 # Losses.
@@ -211,38 +213,40 @@ def pick_before_computing(node: Node) -> Node | None:
 @rule(STABLER)
 def log_of_picked_softmax(x, labels, axes: Attribute):
     """log(pick(softmax(x), labels)) -> pick(log_softmax(x), labels)"""
-    return ew.log(pick(r.softmax(x, axes=axes), labels)), pick(r.log_softmax(x, axes=axes), labels)
+    return ew.log(pick(sm.softmax(x, axes=axes), labels)), pick(
+        sm.log_softmax(x, axes=axes), labels
+    )
 
 
 @rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))
 def cross_entropy_by_logsumexp(x, labels, axes: Attribute):
     """logsumexp(x) - pick(x, labels) -> cross_entropy(x, labels)"""
-    return r.logsumexp(x, axes=axes) - pick(x, labels), lambda: g.cross_entropy(x, labels)
+    return sm.logsumexp(x, axes=axes) - pick(x, labels), lambda: sm.cross_entropy(x, labels)
 
 
 @rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))
 def negative_cross_entropy_by_logsumexp(x, labels, axes: Attribute):
     """pick(x, labels) - logsumexp(x) -> -cross_entropy(x, labels)"""
-    return pick(x, labels) - r.logsumexp(x, axes=axes), lambda: -g.cross_entropy(x, labels)
+    return pick(x, labels) - sm.logsumexp(x, axes=axes), lambda: -sm.cross_entropy(x, labels)
 
 
 @rule(STABLER, where=lambda x, labels, top, axes: is_peak(top, x, axes))
 def cross_entropy_of_shifted(x, labels, top, axes: Attribute):
     """cross_entropy(x - spread(top), labels) -> cross_entropy(x, labels) where top is max(x)"""
-    return g.cross_entropy(x - spread(top, x, axes), labels), g.cross_entropy(x, labels)
+    return sm.cross_entropy(x - spread(top, x, axes), labels), sm.cross_entropy(x, labels)
 
 
 @rule(STABLER, where=lambda x, labels, axes: axes == (len(x.shape) - 1,))
 def cross_entropy(x, labels, axes: Attribute):
     """pick(log_softmax(x), labels) -> -cross_entropy(x, labels)"""
-    return pick(r.log_softmax(x, axes=axes), labels), lambda: -g.cross_entropy(x, labels)
+    return pick(sm.log_softmax(x, axes=axes), labels), lambda: -sm.cross_entropy(x, labels)
 
 
 @rule(STABLER)
 def soft_cross_entropy(x, targets, axes: Attribute):
     """sum(targets * log_softmax(x)) -> -soft_cross_entropy(x, targets)"""
-    before = r.sum_(targets * r.log_softmax(x, axes=axes), axes=axes)
-    return before, -g.soft_cross_entropy(x, targets, axes=axes)
+    before = r.sum_(targets * sm.log_softmax(x, axes=axes), axes=axes)
+    return before, -sm.soft_cross_entropy(x, targets, axes=axes)
 
 
 @on(STABLER, r.sum_)
@@ -250,10 +254,10 @@ def total_soft_cross_entropy(node: Node) -> Node | None:
     """sum(targets * log_softmax(x, a), a and b) -> -sum(soft_cross_entropy(x, targets, a), b)"""
     (terms,) = node.args
     for logs, targets in (terms.args, terms.args[::-1]) if terms.op is ew.multiply else ():
-        along = set(logs.attrs["axes"]) if logs.op is r.log_softmax else set()
+        along = set(logs.attrs["axes"]) if logs.op is sm.log_softmax else set()
         if along and along < set(node.attrs["axes"]):
             axes = logs.attrs["axes"]
-            rows = g.soft_cross_entropy(logs.args[0], targets, axes=axes)
+            rows = sm.soft_cross_entropy(logs.args[0], targets, axes=axes)
             kept = r.kept_axes(len(terms.shape), axes)
             rest = tuple(k for k, axis in enumerate(kept) if axis in node.attrs["axes"])
             return -r.sum_(rows, axes=rest)
@@ -277,26 +281,26 @@ def affine(node: Node) -> Node | None:
         x, w = (transposed(a) if flag else a for a, flag in zip(product_.args, flags, strict=True))
         (b,) = bias.args
         if _is_bias(b, w) and node.dtype.kind == "f":
-            return g.affine(x, w, b)
+            return pr.affine(x, w, b)
     return None
 
 
 @rule(EXACT, late=True)
 def affine_relu(x, w, b):
     """relu(affine(x, w, b)) -> affine_relu(x, w, b)"""
-    return ew.relu(g.affine(x, w, b)), g.affine_relu(x, w, b)
+    return ew.relu(pr.affine(x, w, b)), pr.affine_relu(x, w, b)
 
 
 @rule(EXACT, late=True)
 def affine_sigmoid(x, w, b):
     """sigmoid(affine(x, w, b)) -> affine_sigmoid(x, w, b)"""
-    return ew.sigmoid(g.affine(x, w, b)), g.affine_sigmoid(x, w, b)
+    return ew.sigmoid(pr.affine(x, w, b)), pr.affine_sigmoid(x, w, b)
 
 
 @rule(EXACT, late=True)
 def affine_tanh(x, w, b):
     """tanh(affine(x, w, b)) -> affine_tanh(x, w, b)"""
-    return ew.tanh(g.affine(x, w, b)), g.affine_tanh(x, w, b)
+    return ew.tanh(pr.affine(x, w, b)), pr.affine_tanh(x, w, b)
 
 
 def _few_coordinates(a: Node, b: Node) -> bool:
@@ -305,17 +309,17 @@ def _few_coordinates(a: Node, b: Node) -> bool:
 
 
 def _squares(a, other, axis):
-    return spread(g.sum_of_squares(a, axes=(1,)), other, (axis,))
+    return spread(nm.sum_of_squares(a, axes=(1,)), other, (axis,))
 
 
-@on(EXACT, g.sum_of_squares)
+@on(EXACT, nm.sum_of_squares)
 def squared_distances_by_differences(node: Node) -> Node | None:
     """sum_of_squares(spread(a) - spread(b)) -> squared_distances(a, b) for all pairs of rows"""
     (difference,) = node.args
     if difference.op is not ew.subtract or node.attrs["axes"] != (2,):
         return None
     sources = {axes: source for source, axes in map(spread_source, difference.args)}
-    return g.squared_distances(sources[1,], sources[0,]) if set(sources) == {(0,), (1,)} else None
+    return pr.squared_distances(sources[1,], sources[0,]) if set(sources) == {(0,), (1,)} else None
 
 
 @rule(STABLER, where=_few_coordinates)
@@ -323,7 +327,7 @@ def squared_distances(a, b):
     """spread(|a|^2) + spread(|b|^2) - 2 * matmul(a, b.T) -> squared_distances(a, b)"""
     product = matmul(a, b, transpose_a=False, transpose_b=True)
     return _squares(a, product, 1) + _squares(b, product, 0) - 2.0 * product, (
-        lambda: g.squared_distances(a, b)
+        lambda: pr.squared_distances(a, b)
     )
 
 
@@ -332,5 +336,5 @@ def squared_distances_of_doubled(a, b):
     """spread(|a|^2) + spread(|b|^2) - matmul(2 * a, b.T) -> squared_distances(a, b)"""
     product = matmul(2.0 * a, b, transpose_a=False, transpose_b=True)
     return _squares(a, product, 1) + _squares(b, product, 0) - product, (
-        lambda: g.squared_distances(a, b)
+        lambda: pr.squared_distances(a, b)
     )

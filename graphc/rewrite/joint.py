@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from graphc.facts import ScalarCode
 from graphc.ir import BROADCAST_TO, INPUT, Graph, Node, located, uniform_value, walk
 from graphc.ops import elementwise as ew
-from graphc.ops import gates as g
-from graphc.ops import reduce as r
+from graphc.ops import softmax as sm
 from graphc.ops.fused import composite, item
 from graphc.rewrite.rules import JointRule, Label, first_line
 
@@ -21,6 +20,7 @@ GROUP = "gates"
 
 def _gate(name: str, results: Sequence[Node], leaves: Sequence[Node]) -> dict[Node, Node]:
     """What replaces each of ``results``: a result of one gate whose body reads ``leaves``."""
+    leaves = list(dict.fromkeys(leaves))
     needed = walk(results, leaves)
     used = {arg for node in needed[len(leaves) :] for arg in node.args}
     read = [leaf for leaf in leaves if leaf in used and uniform_value(leaf) is None]
@@ -30,24 +30,43 @@ def _gate(name: str, results: Sequence[Node], leaves: Sequence[Node]) -> dict[No
         return {result: item(gate, index=k) for k, result in enumerate(results)}
 
 
-# A loss and the softmax that its gradient needs.
+# A loss, its gradient, and the softmax of both.
+
+GRADIENTS = {
+    sm.cross_entropy: sm.cross_entropy_gradient,
+    sm.soft_cross_entropy: sm.soft_cross_entropy_gradient,
+}
 
 
 def find_shared_softmax(graph: Graph) -> dict[Node, Node]:
-    """cross_entropy(x, labels), softmax(x) -> softmax_cross_entropy(x, labels)"""
+    """cross_entropy(x, y), cross_entropy_gradient(g, x, y) or softmax(x) -> softmax_cross_entropy(x, y, g)"""
     nodes = graph.nodes()
-    present = set(nodes)
     found: dict[Node, Node] = {}
     for loss in nodes:
-        if loss.op not in (g.cross_entropy, g.soft_cross_entropy):
+        if loss.op not in GRADIENTS:
             continue
-        x, targets = loss.args
-        axes = loss.attrs.get("axes", (len(x.shape) - 1,))
-        probability = r.softmax(x, axes=axes)
-        taken = probability not in present or probability in found
-        if not taken and probability not in walk([targets]):
-            found |= _gate("softmax_cross_entropy", [loss, probability], loss.args)
+        results = [loss]
+        for node in nodes:
+            if node not in found and _shares_softmax(node, loss) and _apart([*results, node]):
+                results.append(node)
+        if len(results) > 1:
+            arriving = [node.args[0] for node in results[1:]]
+            found |= _gate("softmax_cross_entropy", results, [*loss.args, *arriving])
     return found
+
+
+def _shares_softmax(node: Node, loss: Node) -> bool:
+    """Whether ``node`` is the softmax of the scores of ``loss``, or its gradient by them."""
+    x, _ = loss.args
+    if node.op is sm.softmax:
+        axes = loss.attrs.get("axes", (len(x.shape) - 1,))
+        return node.args == (x,) and node.attrs["axes"] == axes
+    return node.op is GRADIENTS[loss.op] and node.args[1:] == loss.args
+
+
+def _apart(nodes: Sequence[Node]) -> bool:
+    """Whether none of ``nodes`` depends on another."""
+    return set(nodes).isdisjoint(walk([arg for node in nodes for arg in node.args]))
 
 
 # Steps of an optimiser.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.facts import Definition
-from graphc.ir import Graph, Node, located, make_node, transform, walk
+from graphc.ir import Graph, Node, replaced, transform
 from graphc.ops import elementwise as ew
 from graphc.ops.fused import composite, item
 from graphc.rewrite.engine import rewrite
@@ -35,13 +35,8 @@ def _expand_node(node: Node) -> Node:
 def _inlined(gate: Node, index: int) -> Node:
     """One result of a composite, computed from the operands of the gate."""
     body: Graph = gate.attrs["body"]
-    new = dict(zip(body.inputs, gate.args, strict=True))
-    for node in walk([body.outputs[index]], body.inputs):
-        if node not in new:
-            args = tuple(new[arg] for arg in node.args)
-            with located(node.location):
-                new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
-    return new[body.outputs[index]]
+    (result,) = replaced([body.outputs[index]], dict(zip(body.inputs, gate.args, strict=True)))
+    return result
 
 
 def _multiplied_out(node: Node) -> Node:

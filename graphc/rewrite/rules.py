@@ -20,7 +20,10 @@ class Label(Enum):
     EXACT = "EXACT"
     """Nothing: equal bit by bit, for every input with nan, inf and -0.0."""
     STABLER = "STABLER"
-    """Only bring it closer to the true value, where a zero has no sign."""
+    """Leave it no further from the true one than it was, or than a stable evaluation is.
+
+    That is 4 ulps, or what one ulp in each operand does. A zero has no sign here.
+    """
     REASSOCIATES = "REASSOCIATES"
     """Round in another order."""
     ASSUMES_FINITE = "ASSUMES_FINITE"

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from graphc.ir import Node, broadcast, filled, size_node, uniform_value
 from graphc.ops import elementwise as ew
-from graphc.ops import gates as g
+from graphc.ops import norms as nm
 from graphc.ops import reduce as r
 from graphc.ops import shape
+from graphc.ops import softmax as sm
 from graphc.ops.index import concat
 from graphc.ops.special import erfc, log_erfc
 from graphc.rewrite.domains import is_nonnegative, is_peak
@@ -273,7 +274,7 @@ def square_of_root(x):
 def variance_by_moments(x, axes: Attribute):
     """mean(square(x)) - square(mean(x)) -> variance(x)"""
     before = r.mean(ew.square(x), axes=axes) - ew.square(r.mean(x, axes=axes))
-    return before, g.variance(x, axes=axes)
+    return before, nm.variance(x, axes=axes)
 
 
 # Softmax and logsumexp.
@@ -282,26 +283,26 @@ def variance_by_moments(x, axes: Attribute):
 @rule(STABLER)
 def logsumexp_by_parts(x, axes: Attribute):
     """log(sum(exp(x))) -> logsumexp(x)"""
-    return ew.log(r.sum_(ew.exp(x), axes=axes)), r.logsumexp(x, axes=axes)
+    return ew.log(r.sum_(ew.exp(x), axes=axes)), sm.logsumexp(x, axes=axes)
 
 
 @rule(STABLER)
 def negative_logsumexp(x, axes: Attribute):
     """log(1 / sum(exp(x))) -> -logsumexp(x)"""
     inverse = ew.reciprocal(r.sum_(ew.exp(x), axes=axes))
-    return ew.log(inverse), -r.logsumexp(x, axes=axes)
+    return ew.log(inverse), -sm.logsumexp(x, axes=axes)
 
 
 @rule(STABLER)
 def negative_logsumexp_of_two(x, y):
     """log(1 / (exp(x) + exp(y))) -> -logaddexp(x, y)"""
-    return ew.log(ew.reciprocal(ew.exp(x) + ew.exp(y))), -g.logaddexp(x, y)
+    return ew.log(ew.reciprocal(ew.exp(x) + ew.exp(y))), -sm.logaddexp(x, y)
 
 
 @rule(STABLER)
 def logsumexp_of_two(x, y):
     """log(exp(x) + exp(y)) -> logaddexp(x, y)"""
-    return ew.log(ew.exp(x) + ew.exp(y)), g.logaddexp(x, y)
+    return ew.log(ew.exp(x) + ew.exp(y)), sm.logaddexp(x, y)
 
 
 @rule(STABLER)
@@ -309,7 +310,7 @@ def logmeanexp(x, axes: Attribute):
     """log(mean(exp(x))) -> logsumexp(x) - log(size)"""
 
     def after():
-        total = r.logsumexp(x, axes=axes)
+        total = sm.logsumexp(x, axes=axes)
         count = size_node(product(x.shape[axis] for axis in axes), x.dtype)
         return total - broadcast(ew.log(count), total.shape)
 
@@ -319,7 +320,7 @@ def logmeanexp(x, axes: Attribute):
 @rule(STABLER)
 def weighted_logsumexp(x, w: Rest, axes: Attribute):
     """log(sum(w * exp(x))) -> weighted_logsumexp(x, w)"""
-    return ew.log(r.sum_(w * ew.exp(x), axes=axes)), g.weighted_logsumexp(x, w, axes=axes)
+    return ew.log(r.sum_(w * ew.exp(x), axes=axes)), sm.weighted_logsumexp(x, w, axes=axes)
 
 
 @on(STABLER, ew.log)
@@ -331,7 +332,7 @@ def weighted_logsumexp_of_terms(node: Node) -> Node | None:
     if len(parts) < 2 or None in parts:
         return None
     exponents, weights = zip(*parts, strict=True)
-    return g.weighted_logsumexp(_stacked(exponents), _stacked(weights), axes=(0,))
+    return sm.weighted_logsumexp(_stacked(exponents), _stacked(weights), axes=(0,))
 
 
 def _weighted_exp(sign: int, term: Node) -> tuple[Node, Node] | None:
@@ -352,78 +353,78 @@ def _stacked(nodes: Sequence[Node]) -> Node:
 @rule(STABLER)
 def log_of_weighted_softmax(x, w: Rest, axes: Attribute, along: Attribute):
     """log(sum(w * softmax(x))) -> weighted_logsumexp(log_softmax(x), w)"""
-    before = ew.log(r.sum_(w * r.softmax(x, axes=along), axes=axes))
-    return before, g.weighted_logsumexp(r.log_softmax(x, axes=along), w, axes=axes)
+    before = ew.log(r.sum_(w * sm.softmax(x, axes=along), axes=axes))
+    return before, sm.weighted_logsumexp(sm.log_softmax(x, axes=along), w, axes=axes)
 
 
 @rule(STABLER, where=lambda x, w, top, axes: is_peak(top, x, axes))
 def weighted_logsumexp_of_shifted(x, w, top, axes: Attribute):
     """top + weighted_logsumexp(x - spread(top), w) -> weighted_logsumexp(x, w) where top is max(x)"""
-    before = top + g.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
-    return before, g.weighted_logsumexp(x, w, axes=axes)
+    before = top + sm.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
+    return before, sm.weighted_logsumexp(x, w, axes=axes)
 
 
 @rule(STABLER)
 def softmax_by_parts(x, axes: Attribute):
     """exp(x) / spread(sum(exp(x))) -> softmax(x)"""
     total = r.sum_(ew.exp(x), axes=axes)
-    return ew.exp(x) / spread(total, x, axes), r.softmax(x, axes=axes)
+    return ew.exp(x) / spread(total, x, axes), sm.softmax(x, axes=axes)
 
 
 @rule(STABLER)
 def softmax_by_reciprocal(x, axes: Attribute):
     """exp(x) * spread(1 / sum(exp(x))) -> softmax(x)"""
     inverse = ew.reciprocal(r.sum_(ew.exp(x), axes=axes))
-    return ew.exp(x) * spread(inverse, x, axes), r.softmax(x, axes=axes)
+    return ew.exp(x) * spread(inverse, x, axes), sm.softmax(x, axes=axes)
 
 
 @rule(STABLER)
 def one_minus_softmax(x, axes: Attribute):
     """1 - softmax(x) -> softmax_complement(x)"""
-    return 1.0 - r.softmax(x, axes=axes), r.softmax_complement(x, axes=axes)
+    return 1.0 - sm.softmax(x, axes=axes), sm.softmax_complement(x, axes=axes)
 
 
 @rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
 def softmax_of_shifted(x, top, axes: Attribute):
     """softmax(x - spread(top)) -> softmax(x) where top is max(x)"""
-    return r.softmax(x - spread(top, x, axes), axes=axes), r.softmax(x, axes=axes)
+    return sm.softmax(x - spread(top, x, axes), axes=axes), sm.softmax(x, axes=axes)
 
 
 @rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
 def logsumexp_of_shifted(x, top, axes: Attribute):
     """top + logsumexp(x - spread(top)) -> logsumexp(x) where top is max(x)"""
-    before = top + r.logsumexp(x - spread(top, x, axes), axes=axes)
-    return before, r.logsumexp(x, axes=axes)
+    before = top + sm.logsumexp(x - spread(top, x, axes), axes=axes)
+    return before, sm.logsumexp(x, axes=axes)
 
 
 @rule(STABLER)
 def log_of_softmax(x, axes: Attribute):
     """log(softmax(x)) -> log_softmax(x)"""
-    return ew.log(r.softmax(x, axes=axes)), r.log_softmax(x, axes=axes)
+    return ew.log(sm.softmax(x, axes=axes)), sm.log_softmax(x, axes=axes)
 
 
 @rule(STABLER)
 def log_softmax_by_logsumexp(x, axes: Attribute):
     """x - spread(logsumexp(x)) -> log_softmax(x)"""
-    return x - spread(r.logsumexp(x, axes=axes), x, axes), r.log_softmax(x, axes=axes)
+    return x - spread(sm.logsumexp(x, axes=axes), x, axes), sm.log_softmax(x, axes=axes)
 
 
 @rule(STABLER)
 def negative_log_softmax(x, axes: Attribute):
     """spread(logsumexp(x)) - x -> -log_softmax(x)"""
-    return spread(r.logsumexp(x, axes=axes), x, axes) - x, -r.log_softmax(x, axes=axes)
+    return spread(sm.logsumexp(x, axes=axes), x, axes) - x, -sm.log_softmax(x, axes=axes)
 
 
 @rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
 def log_softmax_of_shifted(x, top, axes: Attribute):
     """log_softmax(x - spread(top)) -> log_softmax(x) where top is max(x)"""
-    return r.log_softmax(x - spread(top, x, axes), axes=axes), r.log_softmax(x, axes=axes)
+    return sm.log_softmax(x - spread(top, x, axes), axes=axes), sm.log_softmax(x, axes=axes)
 
 
 @rule(STABLER)
 def softmax_by_log_softmax(x, axes: Attribute):
     """exp(log_softmax(x)) -> softmax(x)"""
-    return ew.exp(r.log_softmax(x, axes=axes)), r.softmax(x, axes=axes)
+    return ew.exp(sm.log_softmax(x, axes=axes)), sm.softmax(x, axes=axes)
 
 
 # Quotients.
