@@ -1,4 +1,4 @@
-"""The table *simplify*, second part: axes, broadcasts, slices, and reductions of what repeats."""
+"""The table *simplify*, third part: axes, broadcasts, slices, and reductions of what repeats."""
 
 from __future__ import annotations
 

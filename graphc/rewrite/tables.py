@@ -15,11 +15,13 @@ from graphc.rewrite.joint import JOINT
 from graphc.rewrite.motion import MOTION
 from graphc.rewrite.own import OwnRule
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
+from graphc.rewrite.signs import SIGNS
 from graphc.rewrite.simplify import SIMPLIFY
 from graphc.rewrite.stabilize import STABILIZE
 
 RULES: tuple[Rule, ...] = (
     *SIMPLIFY.rules,
+    *SIGNS.rules,
     *MOTION.rules,
     *STABILIZE.rules,
     *ACTIVATIONS.rules,
