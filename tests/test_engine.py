@@ -300,7 +300,7 @@ def test_a_softmax_is_shared_by_its_loss_and_its_gradient():
     x, y = gx.input("x", ("N", 3)), gx.input("y", ("N",), gx.int64)
     loss = gx.mean(gx.nn.softmax_cross_entropy(x, y))
     f = gx.compile([x, y], [loss, gx.grad(loss, x)], cache=False)
-    assert ops_of(f)[0] == "softmax_cross_entropy"
+    assert "softmax_cross_entropy" in ops_of(f)
     assert "= cross_entropy_gradient(" in f.dump("gates")
     assert f.dump("source").count("vmath.exp_f64") == 1
 

@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import (
-    Node,
-    uniform_value,
-)
+from graphc.ir import Node, uniform_value
 from graphc.ops import elementwise as ew
 from graphc.ops.special import erf
 from graphc.rewrite.domains import is_nonnegative
@@ -17,10 +14,7 @@ from graphc.rewrite.pattern import is_number
 from graphc.rewrite.rules import Constant, Label, Table
 
 EXACT, STABLER = Label.EXACT, Label.STABLER
-REASSOCIATES, ASSUMES_FINITE = Label.REASSOCIATES, Label.ASSUMES_FINITE
-
-LARGEST_FOLDED = 1024
-"""Constants of at most this many elements are computed while compiling."""
+ASSUMES_FINITE = Label.ASSUMES_FINITE
 
 SIGNS = Table("simplify")
 rule, on = SIGNS.rule, SIGNS.on
