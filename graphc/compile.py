@@ -17,6 +17,7 @@ from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
+from graphc.fuse.memory import plan_memory
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
@@ -93,8 +94,9 @@ def compile(
     stages = run_pipeline(graph, pipeline(rules))
     # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
     required = requirements(graph.nodes())
-    source = module_source(stages["fused"], cache=cache, required=required)
-    return Function(Plan(stages, source, outputs, cache, rules.log))
+    memory = plan_memory(stages["fused"])
+    source = module_source(stages["fused"], memory, cache=cache, required=required)
+    return Function(Plan(stages, source, memory, outputs, cache, rules.log))
 
 
 def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numba import from_dtype, types
@@ -16,10 +18,13 @@ from graphc.arguments import as_array, check_result, in_order
 from graphc.codegen.module import ModuleSource
 from graphc.dump import dump, one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
+from graphc.fuse.memory import MemoryPlan
 from graphc.ir import Array, Graph, requirements
+from graphc.jit import Interface, Native, compile_native, deserialized, serialized
+from graphc.native import native_call
 from graphc.reference import evaluate
 from graphc.rewrite.engine import Firing
-from graphc.store import load
+from graphc.store import load, read_code, stem_of, write_code
 from graphc.types import Requirement, TensorType, bind_sizes, evaluate_size
 
 STAGES = ("declared", "gates", "fused", "source")
@@ -32,11 +37,6 @@ def _argument_type(type_: TensorType) -> Any:
         return element
     # An array that may be written converts to the read-only type, but not the other way round.
     return types.Array(element, type_.ndim, "C", readonly=True)
-
-
-def _result_type(type_: TensorType) -> Any:
-    element: Any = from_dtype(type_.dtype)  # type: ignore[arg-type]
-    return types.Array(element, type_.ndim, "C")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Plan:
 
     stages: Mapping[str, Graph]
     source: ModuleSource
+    memory: MemoryPlan
     template: Any
     cached: bool
     log: Sequence[Firing] = ()
@@ -108,63 +109,65 @@ class Function:
         self._results = [node.tensor_type for node in graph.outputs]
         self._requirements: Sequence[Requirement] = requirements(graph.nodes())
         self._lock = threading.Lock()
-        self._into: Any = None
-        given = plan.source.given
-        self._namespace = load(self.name, plan.source.text, given, cached=plan.cached and not given)
-        self.jitted: Any = self._namespace[plan.source.entry]
-        self._compile(self.jitted, [_argument_type(t) for _, t in self._inputs])
-        self._rebuild = _rebuilder(plan.template)
-        # Numba would cut a float down to an integer argument, so those are looked at in Python.
-        self._is_direct = all(t.ndim or t.dtype.kind == "f" for _, t in self._inputs)
-
-    @staticmethod
-    def _compile(dispatcher: Any, signature: Sequence[Any]) -> None:
-        dispatcher.compile(tuple(signature))
-        dispatcher.disable_compile()
+        self._dispatcher: Any = None
+        self._structure = structure_of(plan.template)
+        self._native = native_functions(plan)
+        self._call = native_call(
+            self.name,
+            [type_ for _, type_ in self._inputs],
+            self._results,
+            self._native.measure,
+            self._native.run,
+            returns=self._structure or "tuple",
+        )
 
     def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
-        if not named and self._is_direct:
-            try:
-                if out is None:
-                    return self._rebuild(self.jitted(*args))
-                if structure.matches(self._plan.template, out):
-                    self._compiled_into()(*args, *structure.flatten(out))
-                    return out
-            except (TypeError, ValueError, IndexError, OverflowError):
-                # Converted arguments may still do; otherwise the slow path says what is wrong.
-                pass
+        if not named and self._structure:
+            found = self._call(*args) if out is None else self._call(*args, out=out)
+            if found is not NotImplemented:
+                return found
         return self._call_checked(in_order(self.name, self._names, args, named), out)
 
-    # The slow path: conversions and explanations.
+    # The slow path: conversions, nested structures and explanations.
 
     def _call_checked(self, values: Sequence[Any], out: Any) -> Any:
         arrays = [
             as_array(name, wanted, value)
             for (name, wanted), value in zip(self._inputs, values, strict=True)
         ]
+        if out is not None:
+            return self._fill(arrays, out)
+        found = self._call(*arrays)
+        if found is NotImplemented:
+            self._explain(arrays)
+        if self._structure:
+            return found
+        return structure.like(self._plan.template, iter(found))
+
+    def _sizes(self, arrays: Sequence[Array]) -> dict[str, int]:
+        """The values of the named sizes; raises what is wrong with them."""
         sizes = bind_sizes(self._inputs, [array.shape for array in arrays])
         for requirement in self._requirements:
             requirement.check(sizes)
-        try:
-            if out is None:
-                return self._rebuild(self.jitted(*map(_passed, arrays)))
-            return self._fill(arrays, out, sizes)
-        except (IndexError, ValueError) as error:
-            if isinstance(error, GraphValueError):
-                raise
-            # The reference repeats the call with the names and lines of the user's program.
-            evaluate(self._plan.declared, arrays)
-            raise
+        return sizes
 
-    def _fill(self, arrays: Sequence[Array], out: Any, sizes: Mapping[str, int]) -> Any:
-        buffers = self._checked_buffers(out, sizes)
+    def _explain(self, arrays: Sequence[Array]) -> None:
+        """Raises what made a native call fail."""
+        self._sizes(arrays)
+        # The reference repeats the call with the names and lines of the user's program.
+        evaluate(self._plan.declared, arrays)
+        raise GraphValueError(compose(self.name, "was refused by its native code"))
+
+    def _fill(self, arrays: Sequence[Array], out: Any) -> Any:
+        buffers = self._checked_buffers(out, self._sizes(arrays))
         # A result may overwrite an argument: it is read from a copy then.
         arrays = [
             array.copy() if any(np.may_share_memory(array, b) for b in buffers) else array
             for array in arrays
         ]
         direct = [b if b.flags.c_contiguous else np.empty(b.shape, b.dtype) for b in buffers]
-        self._compiled_into()(*map(_passed, arrays), *direct)
+        if self._call(*arrays, out=tuple(direct)) is NotImplemented:
+            self._explain(arrays)
         for buffer, filled in zip(buffers, direct, strict=True):
             if buffer is not filled:
                 buffer[...] = filled
@@ -181,16 +184,21 @@ class Function:
                     raise GraphValueError(compose(f"out[{k}]", f"overlaps out[{other}]"))
         return buffers
 
-    def _compiled_into(self) -> Any:
-        """The entry that fills arrays of the caller's, compiled when it is first needed."""
-        if self._into is None:
-            with self._lock:
-                into = self._namespace[self._plan.source.entry_into]
-                signature = [_argument_type(t) for _, t in self._inputs]
-                if not into.signatures:
-                    self._compile(into, [*signature, *map(_result_type, self._results)])
-                self._into = into
-        return self._into
+    # Jitted callers.
+
+    @property
+    def jitted(self) -> Any:
+        """The Numba dispatcher for jitted callers, compiled when it is first asked for."""
+        with self._lock:
+            if self._dispatcher is None:
+                plan, given = self._plan, self._plan.source.given
+                cached = plan.cached and not given
+                namespace = load(self.name, plan.source.text, given, cached=cached)
+                dispatcher = namespace[plan.source.entry]
+                dispatcher.compile(tuple(_argument_type(type_) for _, type_ in self._inputs))
+                dispatcher.disable_compile()
+                self._dispatcher = dispatcher
+        return self._dispatcher
 
     # Looking.
 
@@ -228,19 +236,50 @@ def _typeof_function(function: Function, context: Any) -> Any:
     return types.Dispatcher(function.jitted)
 
 
-def _passed(array: Array) -> Any:
-    return array if array.ndim else array[()]
-
-
-def _rebuilder(template: Any) -> Callable[[Any], Any]:
-    """From what the jitted function returns to the structure that the user compiled."""
+def structure_of(template: Any) -> str:
+    """How native code returns results of a flat structure; empty if it is nested or of another kind."""
     if not isinstance(template, list | tuple | dict):
-        return lambda result: result
-    count = len(structure.flatten(template))
-    if type(template) is tuple and count > 1 and len(template) == count:
-        return lambda results: results
-    if type(template) is list and count > 1 and len(template) == count:
-        return list
-    if count == 1:
-        return lambda result: structure.like(template, iter((result,)))
-    return lambda results: structure.like(template, iter(results))
+        return "one"
+    is_flat = all(not isinstance(item, list | tuple | dict) for item in template)
+    if type(template) is tuple and is_flat:
+        return "tuple"
+    return "list" if type(template) is list and is_flat else ""
+
+
+def native_functions(plan: Plan) -> Native:
+    """The machine code of a plan: in this process already, on disk, or compiled now."""
+    source, graph = plan.source, plan.declared
+    cached = plan.cached and not source.given
+    stem = stem_of(graph.name, source.text)
+    if not cached:
+        return _compiled(plan, f"{stem}_{next(_serials)}", cached=False)
+    with _loading:
+        known = _loaded.get(stem)
+        if known is None:
+            code = read_code(stem)
+            if code is None:
+                known = _compiled(plan, stem, cached=True)
+                code = serialized(known)
+                if code is not None:
+                    write_code(stem, code)
+            else:
+                known = deserialized(code)
+            _loaded[stem] = known
+    return known
+
+
+_serials = itertools.count()
+_loaded: WeakValueDictionary[str, Native] = WeakValueDictionary()
+_loading = threading.Lock()
+
+
+def _compiled(plan: Plan, name: str, *, cached: bool) -> Native:
+    source, graph = plan.source, plan.declared
+    namespace = load(graph.name, source.text, source.given, cached=cached)
+    interface = Interface(
+        tuple((type_.dtype, type_.ndim) for _, type_ in graph.input_types()),
+        tuple((node.dtype, len(node.shape)) for node in graph.outputs),
+        source.sizes,
+    )
+    functions = {"run": namespace[source.run], "measure": namespace[source.measure]}
+    return compile_native(name, functions, interface)

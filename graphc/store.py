@@ -1,4 +1,4 @@
-"""Generated modules as files: named by a hash of their content, so that Numba's cache knows them again."""
+"""Generated modules and their machine code as files, named by a hash of all that they depend on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import Any
 
 import numba
+from numba.core.registry import cpu_target
 
-from graphc import runtime
+from graphc import jit, runtime
 
 VARIABLE = "GRAPHC_CACHE_DIR"
 """The environment variable that names another folder for generated modules."""
@@ -23,16 +24,17 @@ VARIABLE = "GRAPHC_CACHE_DIR"
 
 @cache
 def _fingerprint() -> bytes:
-    """What compiled code depends on besides its own text: the runtime's sources and Numba's version."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(runtime.__path__[0]).glob("*.py")):
+    """What compiled code depends on besides its own text: what compiles it, and the processor."""
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    digest = hashlib.sha256(repr((numba.__version__, processor)).encode())
+    for path in (*sorted(Path(runtime.__path__[0]).glob("*.py")), Path(jit.__file__)):
         digest.update(path.read_bytes())
     return digest.digest()
 
 
-def content_hash(text: str) -> str:
-    """The hash that names the file of a generated module."""
-    return hashlib.sha256(_fingerprint() + text.encode()).hexdigest()[:20]
+def stem_of(name: str, text: str) -> str:
+    """The name, without an ending, of the files of a generated module."""
+    return f"{name}_{hashlib.sha256(_fingerprint() + text.encode()).hexdigest()[:20]}"
 
 
 @cache
@@ -60,7 +62,7 @@ def load(name: str, text: str, given: Mapping[str, Any], *, cached: bool) -> dic
     With ``cached`` it is written to a file first, once for every content; otherwise it stays in memory,
     where tracebacks and debuggers find it too.
     """
-    stem = f"{name}_{content_hash(text)}"
+    stem = stem_of(name, text)
     module = ModuleType(f"graphc_generated_{stem}")
     vars(module).update(given)
     if cached:
@@ -77,12 +79,32 @@ def load(name: str, text: str, given: Mapping[str, Any], *, cached: bool) -> dic
     return module.__dict__
 
 
+def read_code(stem: str) -> bytes | None:
+    """The machine code that was kept as ``stem``; None if there is none, or not all of it."""
+    try:
+        data = (folder() / f"{stem}.bin").read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:_DIGEST], data[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def write_code(stem: str, code: bytes) -> None:
+    """Keeps machine code as ``stem``."""
+    _write(folder() / f"{stem}.bin", hashlib.sha256(code).digest() + code)
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
 def _write_once(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
+    content = text.encode("utf-8")
+    if not (path.exists() and path.read_bytes() == content):
+        _write(path, content)
+
+
+def _write(path: Path, content: bytes) -> None:
     # Several processes may write at once: each replaces the file as a whole.
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
-    ) as file:
-        file.write(text)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(content)
     os.replace(file.name, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +13,11 @@ import numpy as np
 
 import graphc as gx
 from graphc import autodiff, reference
-from graphc.codegen.module import module_source
+from graphc.codegen.module import ModuleSource, module_source
 from graphc.compile import run_pipeline
 from graphc.dsl import Tensor
 from graphc.facts import Domain, Sample, ScalarCode
+from graphc.fuse.memory import plan_memory
 from graphc.ir import Graph, Node, constant_node, filled, input_node
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce
@@ -130,29 +130,40 @@ def compiled(outputs: Sequence[Node], inputs: Sequence[Node], name: str = "f") -
     return gx.compile([Tensor(node) for node in inputs], wrapped, name=name, cache=False)
 
 
-def plain_source(source: str) -> str:
-    """Generated source with its jit decorators replaced by nothing."""
-    text, count = re.subn(r"^(\w*jit) = njit\(.*\)$", r"\1 = lambda f: f", source, flags=re.M)
-    assert count >= 2, "the generated header has changed"
-    return text
-
-
 def run_plain(
     outputs: Sequence[Node], inputs: Sequence[Node], arrays: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """The outputs by the generated source, run by Python."""
     stages = run_pipeline(Graph("f", tuple(inputs), tuple(outputs)))
-    source = module_source(stages["fused"], cache=False)
+    return run_source(stages["fused"], arrays)
+
+
+def source_of(graph: Graph) -> ModuleSource:
+    """The module of a fused graph."""
+    return module_source(graph, plan_memory(graph), cache=False)
+
+
+def run_source(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of a fused graph by its generated source, run by Python in buffers of NumPy."""
+    source = source_of(graph)
     namespace: dict[str, Any] = {}
-    exec(plain_source(source.text), namespace)
+    exec(source.text, namespace)
     # A jitted function called by Python gives Python's integers, which do not wrap around.
     namespace["scalar"] = SimpleNamespace(
         **{name: getattr(f, "py_func", f) for name, f in vars(scalar).items()}
     )
+    axes = [length for array in arrays for length in np.shape(array)]
+    shapes = np.zeros(sum(len(n.shape) for n in graph.outputs) + 1, np.int64)
+    namespace[source.measure](axes, shapes)
+    lengths = iter(shapes.tolist())
+    results = [np.empty([next(lengths) for _ in n.shape], n.dtype) for n in graph.outputs]
+    workspace = np.full(next(lengths), 0xA5, np.uint8)
     with np.errstate(all="ignore"):
-        passed = [np.ascontiguousarray(a) if a.ndim else a[()] for a in arrays]
-        found = namespace[source.entry](*passed)
-    return list(found) if len(outputs) > 1 else [found]
+        passed = [np.ascontiguousarray(a).reshape(-1) if a.ndim else a[()] for a in arrays]
+        sizes = [axes[position] for position in source.sizes]
+        flat = [result.reshape(-1) for result in results]
+        namespace[source.run](*passed, *flat, workspace, *sizes)
+    return results
 
 
 # Comparing.

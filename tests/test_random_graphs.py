@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import FLOAT_DTYPES
 from hypothesis import Phase, given, settings
+from helpers import source_of
 from random_graphs import (
     SIZES,
     Program,
@@ -30,7 +31,6 @@ from random_graphs import (
 
 import graphc as gx
 from graphc import reference
-from graphc.codegen.module import module_source
 from graphc.compile import Pass, pipeline, run_pipeline
 from graphc.dsl import Tensor
 from graphc.ir import Graph
@@ -55,10 +55,6 @@ def passes(program: Program, steps: Sequence[Pass]) -> list[Graph]:
     found: list[Graph] = []
     run_pipeline(program.graph(), steps, inspect=lambda g: found.append(verify(g)))
     return found
-
-
-def source_of(graph: Graph) -> str:
-    return module_source(graph, cache=False).text
 
 
 def problem_at(program, stages, function, arrays):

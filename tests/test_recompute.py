@@ -8,16 +8,16 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import plain_source, same_bits
+from helpers import run_source, same_bits, source_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gx
-from graphc.codegen.module import module_source
 from graphc.compile import Pass, declared_graph, pipeline, run_pipeline
 from graphc.dump import dump
 from graphc.function import Function, Plan
 from graphc.fuse.group import LARGEST_GATE, fuse
+from graphc.fuse.memory import plan_memory
 from graphc.fuse.recompute import Value, cheapest, cost
 from graphc.fuse.roles import Role, role
 from graphc.rewrite.tables import choose
@@ -36,7 +36,7 @@ def fused(inputs, outputs, bytes_per_operation=2.0):
 def compiled(inputs, outputs, bytes_per_operation=2.0):
     graph = fused(inputs, outputs, bytes_per_operation)
     stages = {"declared": declared_graph(inputs, outputs, "f"), "fused": graph}
-    return Function(Plan(stages, module_source(graph, cache=False), outputs, False))
+    return Function(Plan(stages, source_of(graph), plan_memory(graph), outputs, False))
 
 
 def recomputed(graph):
@@ -201,13 +201,6 @@ def arrays_for(inputs, n):
     ]
 
 
-def run_plain(graph, arrays):
-    source = module_source(graph, cache=False)
-    namespace = {}
-    exec(plain_source(source.text), namespace)
-    return namespace[source.entry](*arrays)
-
-
 NETWORKS = [softmax_network, layer_norm]
 
 
@@ -219,7 +212,7 @@ def test_results_are_equal_bit_by_bit(network, dtype):
     graphs = [fused(inputs, outputs, price) for price in (NEVER, 2.0, 0)]
     assert recomputed(graphs[0]) == []
     assert recomputed(graphs[2])
-    without, *others = [run_plain(graph, arrays) for graph in graphs]
+    without, *others = [run_source(graph, arrays) for graph in graphs]
     for found in others:
         assert all(map(same_bits, map(np.asarray, found), map(np.asarray, without)))
 
@@ -248,10 +241,10 @@ def test_two_gates_that_compute_a_value_agree_in_every_bit(dtype):
     rng = np.random.default_rng(3)
     arrays = [rng.normal(size=shape).astype(dtype) for shape in ((200, 32), 32, 32)]
     np.testing.assert_array_equal(f(*arrays)[0], 1)
-    assert "@exact_jit" in f.dump("source")
+    assert "@exact_gate" in f.dump("source")
 
 
 def test_only_gates_that_share_a_value_are_without_contraction(x):
-    assert "exact_jit" not in gx.compile([x], gx.exp(x), cache=False).dump("source")
+    assert "exact_gate" not in gx.compile([x], gx.exp(x), cache=False).dump("source")
     source = gx.compile([x], centered(-x), cache=False).dump("source")
-    assert source.count("@exact_jit") == 2
+    assert source.count("@exact_gate") == 2

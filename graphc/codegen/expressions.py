@@ -17,19 +17,20 @@ import numpy as np
 from graphc.errors import InvalidGraph
 from graphc.facts import ReadCode, ScalarCode
 from graphc.ir import SIZE, Node, uniform_value
-from graphc.types import SHORT_NAMES, DType, Size, int32
+from graphc.types import SHORT_NAMES, DType, Shape, Size, int32
 
-MODULES = ("np", "accumulate", "arrays", "blas", "kernels", "scalar", "vmath", "vmath_special")
+MODULES = ("np", "accumulate", "blas", "buffers", "kernels", "scalar", "vmath", "vmath_special")
 RESERVED = frozenset(
     {
         *dir(builtins),
         *keyword.kwlist,
         *MODULES,
-        "jit",
-        "cached_jit",
-        "exact_jit",
+        "gate",
+        "exact_gate",
         "njit",
-        "options",
+        "axes",
+        "shapes",
+        "workspace",
     }
 )
 """Names that generated code uses itself."""
@@ -102,9 +103,24 @@ def element(node: Node, index: Index, known: Callable[[Node, Index], str | None]
     return lowering.read(node, index, lambda k, inner: element(node.args[k], inner, known))
 
 
-def subscript(array: str, index: Index) -> str:
-    """One element of an array; the element of a 0-d array without an index."""
-    return f"{array}[{', '.join(index) or '()'}]"
+def flat_index(index: Index, shape: Shape) -> str:
+    """Where the element at an index lies in the memory of an array.
+
+    >>> flat_index(("i", "j"), (3, 512)), flat_index((), ()), flat_index(("0", "j + 1"), (1, 5))
+    ('512*i + j', '0', 'j + 1')
+    """
+    text = "0"
+    for position, size in zip(index, shape, strict=True):
+        if text == "0":
+            text = position
+        else:
+            scaled = f"{_factor(str(size))}*{_factor(text)}"
+            text = scaled if position == "0" else f"{scaled} + {position}"
+    return text
+
+
+def _factor(text: str) -> str:
+    return text if re.fullmatch(r"\w+", text) else f"({text})"
 
 
 def size_names(values: object) -> set[str]:

@@ -1,107 +1,124 @@
-"""The source of one fused gate: a loop nest with statements, running totals and several results."""
+"""The source of one fused gate: its loops, statements and running totals, over flat buffers."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from graphc.codegen.expressions import (
     Index,
     element,
-    literal,
+    flat_index,
     scalar_operation,
     size_names,
-    subscript,
     template_of,
 )
+from graphc.codegen.totals import BLOCK, SUFFIXES, Total, is_long, total
 from graphc.dump import Names, is_number
-from graphc.facts import ReduceCode
 from graphc.fuse.roles import Role, role, space
+from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
 INDENT = "    "
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+|np\.\w+\(-?[\w.+]+\)")
-_READ = re.compile(r"(\w+)\[([\w, ]*)\]")
+_READ = re.compile(r"(\w+)\[([\w*+ ]*)\]")
 
 
 @dataclass(frozen=True)
 class GateSource:
-    """A gate's function: its lines, and what a caller passes and gets.
+    """A gate's function: its lines, and the buffers that a caller passes after the body's inputs.
 
-    ``arrays`` are the results that the caller allocates, ``scalars`` the 0-d results that are returned;
-    ``flat`` says that all arrays are passed as one axis.
+    ``results`` are results with a buffer of their own, ``scratch`` what later loops of the gate read, and
+    ``sizes`` the named sizes, in the order of the parameters.
     """
 
     name: str
     lines: list[str]
-    arrays: tuple[Node, ...]
-    scalars: tuple[Node, ...]
+    results: tuple[Node, ...]
+    scratch: tuple[Node, ...]
     sizes: tuple[str, ...]
-    flat: bool
 
 
-@dataclass
-class _Nest:
-    """Lines of a loop nest by depth: before the inner loop, and after it."""
-
-    depth: int
-    before: list[list[str]] = field(init=False)
-    after: list[list[str]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.before = [[] for _ in range(self.depth + 1)]
-        self.after = [[] for _ in range(self.depth + 1)]
-
-
-def gate_source(name: str, body: Graph, names: Names) -> GateSource:
-    """The function of a gate with the given body."""
-    return _Gate(name, body, names).source()
+def gate_source(
+    name: str, body: Graph, schedule: Schedule, names: Names, replaced: Mapping[Node, Node]
+) -> GateSource:
+    """The function of a gate; ``replaced`` gives results that are written over one of the body's inputs."""
+    return _Gate(name, body, schedule, names, replaced).source()
 
 
 class _Gate:
-    def __init__(self, name: str, body: Graph, names: Names) -> None:
+    def __init__(
+        self,
+        name: str,
+        body: Graph,
+        schedule: Schedule,
+        names: Names,
+        replaced: Mapping[Node, Node],
+    ) -> None:
         self.name, self.body, self.names = name, body, names
-        self.nodes = [n for n in body.nodes() if n not in body.inputs]
-        self.computed = [n for n in self.nodes if role(n) in (Role.LOOP, Role.REDUCE)]
-        whole = space(self.computed[0])
-        self.flat = _can_be_flat(self.computed, set(body.inputs), whole)
-        self.space: Shape = (product(whole),) if self.flat else whole
-        self.sizes = tuple(sorted(_sizes_of(self.nodes, self.space)))
-        named = [n for n in (*self.nodes, *body.inputs) if not is_number(n)]
-        taken = {*self.sizes, *(names[n] for n in named)}
-        self.index: Index = tuple(_fresh(taken, "ijklmn"[d % 6]) for d in range(len(self.space)))
-        self.taken = taken
-        self.uses = Counter(arg for node in self.computed for arg in node.args)
-        self.nest = _Nest(len(self.space))
-        self.depth_of = {name: d + 1 for d, name in enumerate(self.index)}
-        self.local: dict[Node, str] = {}
-        self.prologue: list[str] = []
+        self.schedule = schedule
+        self.scratch = dict(schedule.scratch)
+        self.replaced = replaced
+        steps = [node for step in schedule.steps for node in _nodes(step)]
+        self.sizes = tuple(sorted(_sizes_of([*steps, *body.nodes()])))
+        depth = 1 if schedule.flat else max(len(space(node)) for node in steps)
+        named = [n for n in (*steps, *body.inputs) if not is_number(n)]
+        self.taken = {*self.sizes, *(names[n] for n in named)}
+        self.counters: Index = tuple(_fresh(self.taken, "ijklmn"[d % 6]) for d in range(depth))
+        self.depth_of = {name: d + 1 for d, name in enumerate(self.counters)}
+        self.uses = Counter(arg for node in steps for arg in node.args)
+        self.innermost = _innermost_loops(schedule.steps)
+        self.totals: dict[Node, Total] = {}
+        # What is known in each of the loops that are open, and their lines; the first is the function.
+        self.scopes: list[list[str]] = [[]]
+        self.locals: list[dict[Node, str]] = [{}]
 
-    # Expressions.
+    # Elements.
+
+    def own_index(self, node: Node) -> Index:
+        """Where a node's value of the current iteration lies among all its values."""
+        if self.schedule.flat:
+            return self.counters if node.shape != () else ()
+        if role(node) is not Role.REDUCE:
+            return self.counters[: len(node.shape)]
+        axes = node.attrs["axes"]
+        return tuple(self.counters[a] for a in range(len(space(node))) if a not in axes)
+
+    def _local(self, node: Node) -> str | None:
+        return next((known[node] for known in reversed(self.locals) if node in known), None)
 
     def _known(self, node: Node, index: Index) -> str | None:
-        if node in self.local and index == self.index:
-            return self.local[node]
-        if node in self.body.inputs:
-            name = self.names[node]
-            if node.shape == ():
-                return name
-            return subscript(name, self.index if self.flat else index)
-        if self.flat and node.op is BROADCAST_TO:
+        local = self._local(node)
+        if local is not None and (node.shape == () or index == self.own_index(node)):
+            return local
+        if node in self.body.inputs and node.shape == ():
+            return self.names[node]
+        if node in self.body.inputs or self._is_stored(node):
+            return self.place(node, index)
+        if self.schedule.flat and node.op is BROADCAST_TO:
             return element(node.args[0], (), self._known)
         return None
 
-    def _depth(self, text: str) -> int:
-        return max((self.depth_of.get(word, 0) for word in _WORD.findall(text)), default=0)
+    def _is_stored(self, node: Node) -> bool:
+        return node in self.scratch or node in self.body.outputs
+
+    def place(self, node: Node, index: Index) -> str:
+        """The element in memory of a value at an index."""
+        name = self.names[self.replaced.get(node, node)]
+        if self.schedule.flat:
+            return f"{name}[{index[0] if index else '0'}]"
+        first = self.scratch.get(node, 0)
+        return f"{name}[{flat_index(index[first:], node.shape[first:])}]"
 
     def _operand(self, node: Node, repeated: bool) -> str:
         """A name, a number or a single read; anything longer or used again is bound to a name first."""
-        text = element(node, self.index, self._known)
-        if node in self.local or _ATOM.fullmatch(text):
+        index = self.counters if self.schedule.flat else self.counters[: len(node.shape)]
+        text = element(node, index, self._known)
+        if self._local(node) == text or _ATOM.fullmatch(text):
             return text
         if _READ.fullmatch(text) and not repeated and self.uses[node] == 1:
             return text
@@ -110,88 +127,144 @@ class _Gate:
     def _read_name(self, node: Node, text: str) -> str:
         match = _READ.fullmatch(text)
         if match:
-            return _fresh(self.taken, f"{match[1]}_{match[2].replace(', ', '')}")
+            letters = "".join(word for word in _WORD.findall(match[2]) if word in self.counters)
+            return _fresh(self.taken, f"{match[1]}_{letters or 'first'}")
         return _fresh(self.taken, "value") if is_number(node) else self.names[node]
 
     def _bind(self, node: Node, name: str, text: str) -> str:
-        depth = self._depth(text)
-        self.nest.before[depth].append(f"{name} = {text}")
-        self.depth_of[name] = depth
-        self.local[node] = name
+        depth = max((self.depth_of.get(word, 0) for word in _WORD.findall(text)), default=0)
+        self.scopes[depth].append(f"{name} = {text}")
+        self.remember(node, name, depth)
         return name
+
+    def remember(self, node: Node, name: str, depth: int) -> None:
+        """``name`` is the value of ``node`` in the loops that are open down to ``depth``."""
+        self.depth_of[name] = depth
+        self.locals[depth][node] = name
 
     # Statements.
 
-    def _loop(self, node: Node) -> None:
+    def emit(self, depth: int, *lines: str) -> None:
+        """Adds lines behind what the loop at ``depth`` does so far."""
+        self.scopes[depth] += lines
+
+    def _step(self, step: Step) -> None:
+        if isinstance(step, Loop):
+            self._loop(step)
+        elif role(step) is Role.REDUCE:
+            value = self._operand(step.args[0], False)
+            self.emit(len(self.scopes) - 1, self.totals[step].element(value))
+        else:
+            self._statement(step)
+
+    def _statement(self, node: Node) -> None:
         template = template_of(node)
         operands = [
             self._operand(arg, template.count(f"{{{k}}}") > 1) for k, arg in enumerate(node.args)
         ]
-        self._bind(node, self._free_name(node), scalar_operation(node, operands))
+        self._bind(node, self._element_name(node), scalar_operation(node, operands))
+        self.store(node, len(self.own_index(node)))
 
-    def _free_name(self, node: Node) -> str:
-        name = self.names[node]
-        # The result's array has this name, so its element needs another.
-        return _fresh(self.taken, f"{name}_{''.join(self.index)}") if node in self.results else name
+    def _element_name(self, node: Node) -> str:
+        # A stored value's array has its name, so the element needs another.
+        if not self._is_stored(node):
+            return self.names[node]
+        return _fresh(self.taken, f"{self.names[node]}_{''.join(self.own_index(node))}")
 
-    @property
-    def results(self) -> tuple[Node, ...]:
-        return self.body.outputs
+    def store(self, node: Node, depth: int) -> None:
+        """Writes the value of this iteration to memory if anybody reads it there."""
+        if self._is_stored(node):
+            self.emit(depth, f"{self.place(node, self.own_index(node))} = {self._local(node)}")
 
-    def _reduce(self, node: Node) -> None:
-        lowering = node.op.lowering
-        assert isinstance(lowering, ReduceCode)
-        axes, ndim = node.attrs["axes"], len(node.args[0].shape)
-        value = self._operand(node.args[0], False)
-        start = literal(lowering.initial(node.dtype), node.dtype)
-        kept = tuple(self.index[i] for i in range(ndim) if i not in axes) if not self.flat else ()
-        first = min(axes)
-        if self.flat or axes == tuple(range(first, ndim)):
-            depth = 0 if self.flat else first
-            total = (
-                self.names[node]
-                if node.shape == ()
-                else _fresh(self.taken, f"{self.names[node]}_total")
+    # Loops.
+
+    def _loop(self, loop: Loop) -> None:
+        totals = [self._total(n) for n in dict.fromkeys(loop.nodes()) if role(n) is Role.REDUCE]
+        depth, counter = loop.axis, self.counters[loop.axis]
+        for each in totals:
+            self.emit(depth, *each.before(depth))
+        in_blocks = is_long(loop) and any(t.in_parts and t.inner == depth for t in totals)
+        bounds, start = str(loop.size), _fresh(self.taken, "start") if in_blocks else ""
+        if in_blocks:
+            bounds = f"{start}, min({start} + {BLOCK}, {loop.size})"
+        lines = [
+            *(line for each in totals for line in each.before_part(depth)),
+            f"for {counter} in range({bounds}):",
+            *(INDENT + line for line in self._body(loop)),
+            *(line for each in totals for line in each.after_part(depth)),
+        ]
+        if in_blocks:
+            blocks = f"for {start} in range(0, {loop.size}, {BLOCK}):"
+            lines = [blocks, *(INDENT + line for line in lines)]
+        self.emit(depth, *lines)
+        for each in totals:
+            self.emit(depth, *each.after(depth))
+            if each.is_variable and each.first_inner == depth:
+                self.remember(each.node, each.name, depth)
+                self.store(each.node, depth)
+
+    def _body(self, loop: Loop) -> list[str]:
+        self.scopes.append([])
+        self.locals.append({})
+        for step in loop.body:
+            self._step(step)
+        self.locals.pop()
+        return self.scopes.pop()
+
+    def _total(self, node: Node) -> Total:
+        if node not in self.totals:
+            name = self.names[node]
+            if self._is_stored(node):
+                name = _fresh(self.taken, f"{name}_total")
+            while any(f"{name}_{suffix}" in self.taken for suffix in SUFFIXES):
+                name = _fresh(self.taken, name)
+            place = self.place(node, self.own_index(node)) if self._is_stored(node) else ""
+            self.totals[node] = total(
+                node,
+                name,
+                self.innermost[node],
+                self.schedule.flat,
+                place,
+                lambda start: self._cleared(node, start),
             )
-            self.nest.before[depth].append(f"{total} = {start}")
-            self._innermost(f"{total} = {lowering.step}({total}, {value})")
-            if node.shape != ():
-                self.nest.after[depth].append(f"{subscript(self.names[node], kept)} = {total}")
-        else:
-            place = subscript(self.names[node], kept)
-            self.prologue.append(f"kernels.fill({self.names[node]}, {start})")
-            self._innermost(f"{place} = {lowering.step}({place}, {value})")
+        return self.totals[node]
 
-    def _innermost(self, line: str) -> None:
-        self.nest.before[-1].append(line)
+    def _cleared(self, node: Node, start: str) -> list[str]:
+        """Fills the memory of a total over the loop that begins."""
+        outermost = min(node.attrs["axes"])
+        counter = _fresh(self.taken, "k")
+        rest = product(node.shape[outermost:])
+        index = (*self.own_index(node)[:outermost], counter)
+        first = self.scratch.get(node, 0)
+        shape = (*node.shape[first:outermost], rest)
+        place = f"{self.names[node]}[{flat_index(index[first:], shape)}]"
+        return [f"for {counter} in range({rest}):", f"{INDENT}{place} = {start}"]
 
     # The function.
 
     def source(self) -> GateSource:
-        for node in self.computed:
-            self._reduce(node) if role(node) is Role.REDUCE else self._loop(node)
-        for node in self.results:
-            if role(node) is Role.LOOP:
-                self._innermost(f"{subscript(self.names[node], self.index)} = {self.local[node]}")
-        arrays = tuple(n for n in self.results if n.shape != ())
-        scalars = tuple(n for n in self.results if n.shape == ())
-        parameters = [self.names[n] for n in (*self.body.inputs, *arrays)] + list(self.sizes)
-        lines = [f"def {self.name}({', '.join(parameters)}):"]
-        lines += [INDENT + line for line in [*self.prologue, *self._nested()]]
-        if scalars:
-            lines.append(f"{INDENT}return {', '.join(self.names[n] for n in scalars)}")
-        return GateSource(self.name, lines, arrays, scalars, self.sizes, self.flat)
+        for step in self.schedule.steps:
+            self._step(step)
+        results = tuple(n for n in self.body.outputs if n not in self.replaced)
+        scratch = tuple(self.scratch)
+        buffers = [self.names[n] for n in (*self.body.inputs, *results, *scratch)]
+        lines = [f"def {self.name}({', '.join([*buffers, *self.sizes])}):"]
+        lines += [INDENT + line for line in self.scopes[0]]
+        return GateSource(self.name, lines, results, scratch, self.sizes)
 
-    def _nested(self) -> list[str]:
-        lines: list[str] = []
-        for depth, before in enumerate(self.nest.before):
-            lines += [INDENT * depth + line for line in before]
-            if depth < len(self.space):
-                loop = f"for {self.index[depth]} in range({self.space[depth]}):"
-                lines.append(INDENT * depth + loop)
-        for depth in reversed(range(len(self.space))):
-            lines += [INDENT * depth + line for line in self.nest.after[depth]]
-        return lines
+
+def _nodes(step: Step) -> Iterable[Node]:
+    return step.nodes() if isinstance(step, Loop) else (step,)
+
+
+def _innermost_loops(steps: Sequence[Step]) -> dict[Node, Loop]:
+    """The loop whose iterations compute the elements of each reduction."""
+    found: dict[Node, Loop] = {}
+    for step in steps:
+        if isinstance(step, Loop):
+            found |= {n: step for n in step.body if isinstance(n, Node) and role(n) is Role.REDUCE}
+            found |= _innermost_loops(step.body)
+    return found
 
 
 def _fresh(taken: set[str], wanted: str) -> str:
@@ -203,23 +276,9 @@ def _fresh(taken: set[str], wanted: str) -> str:
     return name
 
 
-def _sizes_of(nodes: Iterable[Node], whole: Shape) -> set[str]:
-    found = size_names(whole)
+def _sizes_of(nodes: Iterable[Node]) -> set[str]:
+    found: set[str] = set()
     for node in nodes:
-        found |= size_names((*node.shape, *(a.shape for a in node.args), *node.attrs.values()))
+        shapes: list[Shape] = [node.shape, *(a.shape for a in node.args)]
+        found |= size_names((*shapes, *node.attrs.values()))
     return found
-
-
-def _can_be_flat(computed: list[Node], inputs: set[Node], whole: Shape) -> bool:
-    """Whether one index serves all: every array read has the space's shape, every total is over all."""
-    if len(whole) < 2:
-        return False
-    for node in computed:
-        if role(node) is Role.REDUCE and node.shape != ():
-            return False
-        for arg in node.args:
-            stretched = arg.op is BROADCAST_TO and arg.args[0].shape == ()
-            direct = arg in inputs or role(arg) in (Role.LOOP, Role.LEAF)
-            if not (stretched or (direct and arg.shape == whole)):
-                return False
-    return True

@@ -1,9 +1,10 @@
-"""Maximal loop nests: which elementwise nodes and reductions run as one gate.
+"""Maximal gates: which elementwise nodes and reductions share an outermost loop.
 
-Every loop node has an iteration space and a level. A value that another space or a kernel reads must be
-complete first, so its readers sit on a higher level; nodes of one space and one level never wait for each
-other's arrays, so grouping them cannot make a cycle. Groups are the connected parts of one space and level:
-nodes that feed each other, or that read a common array.
+Every loop node has a level. A value that is complete only behind its outermost loop (a total over that axis, a
+value that is read at other rows, what a kernel computes) has its readers on a higher level; nodes of one level
+and one outermost axis never wait for each other's arrays, so grouping them cannot make a cycle. Groups are the
+connected parts: nodes that feed each other in one iteration, or that read a common array in equal spaces.
+`graphc.fuse.schedule` builds the loops inside a group by the same rule.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import TypeAlias
 import networkx as nx
 
 from graphc.dump import is_number
+from graphc.fuse.access import Accesses, Index, operands, stays_inside
 from graphc.fuse.recompute import BYTES_PER_OPERATION, sources, values_to_recompute
 from graphc.fuse.roles import Role, role, space
+from graphc.fuse.schedule import schedule, shares_loop
 from graphc.ir import NOTES, Graph, Node, make_node
 from graphc.ops.fused import fused, item
-from graphc.types import Shape
 
 LARGEST_GATE = 1000
 """Above this many statements the time to compile one loop nest grows faster than its length."""
@@ -27,54 +29,76 @@ LARGEST_GATE = 1000
 Users: TypeAlias = "dict[Node, list[Node | None]]"
 
 
-def _levels(nodes: Sequence[Node], users: Users) -> dict[Node, int]:
+def _levels(nodes: Sequence[Node], users: Users, accesses: Accesses) -> dict[Node, int]:
     """The level of every loop node and reduction."""
     level: dict[Node, int] = {}
     ready: dict[Node, int] = {}
     for node in nodes:
         if role(node) in (Role.LOOP, Role.REDUCE):
-            here = space(node)
-            level[node] = max((_earliest(arg, here, level, ready) for arg in node.args), default=0)
+            waits = (
+                level[producer]
+                if _in_one_loop(producer, index, node, level)
+                else ready[producer]
+                for producer, index in accesses.of(node)
+            )
+            level[node] = max(waits, default=0)
             ready[node] = level[node] + 1
         else:
             ready[node] = max((ready[arg] for arg in node.args), default=0)
-    _postpone(nodes, users, level)
+    _postpone(nodes, users, level, accesses)
     return level
 
 
-def _postpone(nodes: Sequence[Node], users: Users, level: dict[Node, int]) -> None:
+def _in_one_loop(producer: Node, index: Index, node: Node, level: dict[Node, int]) -> bool:
+    """Whether ``node`` may read ``producer`` in the iteration of an outermost loop that computes it."""
+    return (
+        producer in level
+        and shares_loop(producer, node, 0)
+        and stays_inside(producer, index, 0)
+    )
+
+
+def _postpone(
+    nodes: Sequence[Node], users: Users, level: dict[Node, int], accesses: Accesses
+) -> None:
     """Moves a node to the level of its readers where it need not be stored for them then."""
-    for node in reversed(nodes):
-        readers = users[node]
-        if role(node) is not Role.LOOP or not readers:
-            continue
-        if not all(r in level and space(r) == node.shape for r in readers):
-            continue
-        fed_by_it_alone = all(
-            users[arg] == [node] for arg in node.args if level.get(arg) == level[node]
-        )
-        if fed_by_it_alone:
-            level[node] = min(level[reader] for reader in readers if reader is not None)
+    readers: dict[Node, list[tuple[Node, Index]]] = {node: [] for node in level}
+    for node in level:
+        for producer, index in accesses.of(node):
+            if producer in readers:
+                readers[producer].append((node, index))
+    for node in reversed(list(level)):
+        movable = role(node) is Role.LOOP and readers[node] and _only_loops_read(node, users)
+        if movable and all(_in_one_loop(node, i, r, level) for r, i in readers[node]):
+            fed_by_it_alone = all(
+                users[arg] == [node] for arg in node.args if level.get(arg) == level[node]
+            )
+            if fed_by_it_alone:
+                level[node] = min(level[reader] for reader, _ in readers[node])
 
 
-def _earliest(arg: Node, here: Shape, level: dict[Node, int], ready: dict[Node, int]) -> int:
-    same_nest = role(arg) is Role.LOOP and arg.shape == here
-    return level[arg] if same_nest else ready[arg]
+def _only_loops_read(node: Node, users: Users) -> bool:
+    """Whether neither the caller nor a kernel, a view or a scalar reads a node, also through index maps."""
+    pending = list(users[node])
+    while pending:
+        user = pending.pop()
+        if user is None or role(user) not in (Role.LOOP, Role.REDUCE, Role.READ):
+            return False
+        if role(user) is Role.READ:
+            pending.extend(users[user])
+    return True
 
 
 def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
-    level = _levels(nodes, users)
+    accesses = Accesses()
+    level = _levels(nodes, users, accesses)
     links = nx.Graph()
     for node in level:
         links.add_node(node)
         place = (space(node), level[node])
-        for arg in node.args:
-            if (
-                level.get(arg) == level[node]
-                and role(arg) is Role.LOOP
-                and arg.shape == space(node)
-            ):
-                links.add_edge(node, arg)
+        for producer, index in accesses.of(node):
+            if level.get(producer) == level[node] and _in_one_loop(producer, index, node, level):
+                links.add_edge(node, producer)
         for source in sources(node):
             links.add_edge(node, (place, source))
     position = {node: i for i, node in enumerate(nodes)}
@@ -92,18 +116,8 @@ def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
 
 def _externals(group: set[Node], ordered: Sequence[Node]) -> tuple[Node, ...]:
     """What the group reads and does not compute: arrays and 0-d values, in order of first use."""
-    found: dict[Node, None] = {}
-    for node in ordered:
-        pending = list(reversed(node.args))
-        while pending:
-            arg = pending.pop()
-            if arg in group or is_number(arg):
-                continue
-            if role(arg) is Role.READ:
-                pending.extend(reversed(arg.args))
-            else:
-                found.setdefault(arg)
-    return tuple(found)
+    read = (arg for node in ordered for arg in operands(node))
+    return tuple(dict.fromkeys(arg for arg in read if arg not in group and not is_number(arg)))
 
 
 def _users(graph: Graph) -> Users:
@@ -137,23 +151,32 @@ def fuse(graph: Graph, bytes_per_operation: float = BYTES_PER_OPERATION) -> Grap
     users = _users(graph)
     groups = _groups(nodes, users)
     gate_of: dict[Node, int] = {n: k for k, group in enumerate(groups) for n in group}
-    unit_of = dict(gate_of)
+    unit_of: dict[Node, int] = {}
     for node in nodes:
-        unit_of.setdefault(node, len(groups) + len(unit_of))
-    order = _order(nodes, unit_of)
+        # An index map belongs to whoever reads through it.
+        if role(node) is not Role.READ:
+            unit_of[node] = gate_of.get(node, len(groups) + len(unit_of))
+    order = _order(unit_of)
     recomputed = values_to_recompute(nodes, users, gate_of, bytes_per_operation)
     _keep_gates_short(groups, recomputed)
     bodies = _bodies(graph, groups, order, recomputed, unit_of)
-    single = {unit_of[node]: node for node in nodes if node not in gate_of}
+    single = {unit: node for node, unit in unit_of.items() if node not in gate_of}
     new: dict[Node, Node] = {}
     for unit in order:
         if unit in bodies:
             _make_gate(bodies[unit], new)
         elif unit in single:
-            node = single[unit]
-            new[node] = make_node(node.op, tuple(new[arg] for arg in node.args), node.attrs)
-            NOTES.carry(node, new[node])
+            _rebuild(single[unit], new)
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
+
+
+def _rebuild(node: Node, new: dict[Node, Node]) -> Node:
+    """The node on the new operands, through the index maps by which it reads them."""
+    if node not in new:
+        args = tuple(_rebuild(arg, new) for arg in node.args)
+        new[node] = node if args == node.args else make_node(node.op, args, node.attrs)
+        NOTES.carry(node, new[node])
+    return new[node]
 
 
 def _closure(outputs: Iterable[Node], group: set[Node], recomputed: set[Node]) -> set[Node]:
@@ -162,7 +185,7 @@ def _closure(outputs: Iterable[Node], group: set[Node], recomputed: set[Node]) -
     pending = list(found)
     while pending:
         node = pending.pop()
-        for arg in node.args:
+        for arg in operands(node):
             if (arg in group or arg in recomputed) and arg not in found:
                 found.add(arg)
                 pending.append(arg)
@@ -188,7 +211,8 @@ def _bodies(
     nodes = graph.nodes()
     position = {node: i for i, node in enumerate(nodes)}
     needed = set(graph.outputs)
-    needed.update(arg for node in nodes if unit_of[node] >= len(groups) for arg in node.args)
+    single = (node for node, unit in unit_of.items() if unit >= len(groups))
+    needed.update(arg for node in single for arg in operands(node))
     bodies: dict[int, Graph] = {}
     for unit in reversed(order):
         results = tuple(n for n in groups[unit] if n in needed) if unit < len(groups) else ()
@@ -201,21 +225,21 @@ def _bodies(
     return bodies
 
 
-def _order(nodes: Sequence[Node], unit_of: dict[Node, int]) -> list[int]:
+def _order(unit_of: dict[Node, int]) -> list[int]:
     position: dict[int, int] = {}
     units = nx.DiGraph()
-    for i, node in enumerate(nodes):
-        position.setdefault(unit_of[node], i)
-        units.add_node(unit_of[node])
-        units.add_edges_from(
-            (unit_of[arg], unit_of[node]) for arg in node.args if unit_of[arg] != unit_of[node]
-        )
+    for i, (node, unit) in enumerate(unit_of.items()):
+        position.setdefault(unit, i)
+        units.add_node(unit)
+        others = (unit_of[arg] for arg in operands(node))
+        units.add_edges_from((other, unit) for other in others if other != unit)
     return list(nx.lexicographical_topological_sort(units, key=position.__getitem__))
 
 
 def _make_gate(body: Graph, new: dict[Node, Node]) -> None:
     inner = Graph("body", body.inputs, body.outputs)
-    gate = fused(*(new[arg] for arg in body.inputs), body=inner, name=body.name)
+    operands = (new[arg] for arg in body.inputs)
+    gate = fused(*operands, body=inner, name=body.name, schedule=schedule(inner))
     for index, result in enumerate(body.outputs):
         new[result] = item(gate, index=index)
         NOTES.carry(result, new[result])

@@ -30,6 +30,7 @@ from typing import Any, TypeAlias
 import networkx as nx
 
 from graphc.dump import is_number
+from graphc.fuse.access import operands
 from graphc.fuse.roles import Role, role
 from graphc.ir import Node
 from graphc.types import Size, product
@@ -162,13 +163,7 @@ def values_to_recompute(
 
 def sources(node: Node) -> Iterator[Node]:
     """The arrays that ``node`` reads, at its own index or through any chain of index maps."""
-    pending = list(node.args)
-    while pending:
-        arg = pending.pop()
-        if role(arg) is Role.READ:
-            pending.extend(arg.args)
-        elif arg.shape != ():
-            yield arg
+    return (arg for arg in operands(node) if arg.shape != ())
 
 
 def _arrays_read(node: Node) -> tuple[Node, ...]:

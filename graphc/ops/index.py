@@ -303,16 +303,10 @@ def _scatter_reference(index: Array, source: Array, *, axis: int, size: int) -> 
 
 
 def _emit_scatter(node: Node, operands: Any, result: str) -> list[str]:
-    axis, source = node.attrs["axis"], node.args[1]
-
-    def folded(shape: Shape) -> str:
-        return f"({product(shape[:axis])}, {shape[axis]}, {product(shape[axis + 1 :])})"
-
-    views = (
-        f"arrays.reshape({operands[1]}, {folded(source.shape)})",
-        f"arrays.reshape({result}, {folded(node.shape)})",
-    )
-    return [f"kernels.scatter_add({operands[0]}, {views[0]}, {views[1]})"]
+    axis, count = node.attrs["axis"], node.args[0].shape[0]
+    outer, inner = product(node.shape[:axis]), product(node.shape[axis + 1 :])
+    sizes = f"{outer}, {node.shape[axis]}, {inner}, {count}"
+    return [f"kernels.scatter_add({operands[0]}, {operands[1]}, {result}, {sizes})"]
 
 
 scatter_add: Op = Op(

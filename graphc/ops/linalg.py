@@ -62,17 +62,14 @@ def _vjp(
 
 
 def _emit(node: Node, operands: Sequence[str], result: str) -> list[str]:
-    flags = f"{node.attrs.get('transpose_a', False)}, {node.attrs.get('transpose_b', False)}"
-    shapes = (node.args[0].shape, node.args[1].shape, node.shape)
-    arrays = [*operands, result]
+    flags = [node.attrs.get("transpose_a", False), node.attrs.get("transpose_b", False)]
+    rows, columns = node.shape[-2:]
+    inner = node.args[0].shape[-2 if flags[0] else -1]
+    arguments = [*operands, result, *flags, rows, inner, columns]
     if len(node.shape) == 2:
-        return [f"blas.matmul({', '.join(arrays)}, {flags})"]
-    if len(node.shape) > 3:
-        arrays = [
-            f"arrays.reshape({array}, ({product(shape[:-2])}, {shape[-2]}, {shape[-1]}))"
-            for array, shape in zip(arrays, shapes, strict=True)
-        ]
-    return [f"blas.batched_matmul({', '.join(arrays)}, {flags})"]
+        return [f"blas.matmul({', '.join(map(str, arguments))})"]
+    arguments.append(product(node.shape[:-2]))
+    return [f"blas.batched_matmul({', '.join(map(str, arguments))})"]
 
 
 _pair = (Domain(-2, 2), Domain(-2, 2))

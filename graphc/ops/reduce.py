@@ -27,7 +27,6 @@ from graphc.types import (
     BOOL,
     FLOATS,
     NUMBERS,
-    Dimension,
     DType,
     Requirement,
     TensorType,
@@ -176,8 +175,8 @@ def _argument(name: str, reference: Callable[..., Any]) -> Op:
         return TensorType(int64, x.shape[:-1])
 
     def emit(node: Node, operands: Any, result: str) -> list[str]:
-        rows = rows_of(node.args[0].shape)
-        return [f"kernels.{name}(arrays.reshape({operands[0]}, {rows}), arrays.flat({result}))"]
+        shape = node.args[0].shape
+        return [f"kernels.{name}({operands[0]}, {result}, {product(shape[:-1])}, {shape[-1]})"]
 
     return Op(
         name,
@@ -191,11 +190,6 @@ def _argument(name: str, reference: Callable[..., Any]) -> Op:
             Requirement(node.args[0].shape[-1], ">=", 1, f"{name} of an empty axis")
         ],
     )
-
-
-def rows_of(shape: tuple[Dimension, ...]) -> str:
-    """The source of the 2-D shape (all leading axes, last axis)."""
-    return f"({product(shape[:-1])}, {shape[-1]})"
 
 
 argmax = _argument("argmax", np.argmax)
@@ -272,10 +266,8 @@ def _infer_others(x: TensorType) -> TensorType:
 
 
 def _emit_others(node: Node, operands: Any, result: str) -> list[str]:
-    rows = rows_of(node.shape)
-    return [
-        f"kernels.product_of_others(arrays.reshape({operands[0]}, {rows}), arrays.reshape({result}, {rows}))"
-    ]
+    rows, n = product(node.shape[:-1]), node.shape[-1]
+    return [f"kernels.product_of_others({operands[0]}, {result}, {rows}, {n})"]
 
 
 product_of_others: Op = Op(

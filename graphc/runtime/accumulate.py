@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
-__all__ = ["add", "logical_and", "logical_or", "maximum", "minimum", "multiply"]
+__all__ = ["add", "carried", "carry", "logical_and", "logical_or", "maximum", "minimum", "multiply"]
 
 # Besides the order, an accumulation may fuse with the product it adds, as in the code around it.
 _REORDERED = ("reassoc", "contract")
@@ -84,6 +84,64 @@ def logical_and(total: Any, value: Any) -> Any:
     False
     """
     return type(total)(total and value)
+
+
+def carry(total: Any, lost: Any, part: Any) -> tuple[Any, Any]:
+    """Return `total + part`, and `lost` with what that addition lost in rounding added; all float64.
+
+    The error-free sum of two numbers is Knuth's (The Art of Computer Programming, vol. 2, 4.2.2).
+
+    >>> carry(1e16, 0.0, 1.0)
+    (1e+16, 1.0)
+    """
+    with np.errstate(all="ignore"):
+        result = total + part
+        back = result - total
+        return result, lost + ((total - (result - back)) + (part - back))
+
+
+def carried(total: Any, lost: Any) -> Any:
+    """Return the sum of the two results of `carry`; `total` alone where it is not finite.
+
+    >>> carried(1e16, 2.0), carried(np.inf, np.nan)
+    (1.0000000000000002e+16, inf)
+    """
+    return total if lost != lost else total + lost
+
+
+@type_callable(carry)
+def _type_carry(context: Any) -> Any:
+    def typer(total: Any, lost: Any, part: Any) -> Any:
+        number = types.float64
+        return signature(types.UniTuple(number, 2), number, number, number)
+
+    return typer
+
+
+@lower_builtin(carry, types.Float, types.Float, types.Float)
+def _lower_carry(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    total, lost, part = args
+    result = builder.fadd(total, part)
+    back = builder.fsub(result, total)
+    error = builder.fadd(
+        builder.fsub(total, builder.fsub(result, back)), builder.fsub(part, back)
+    )
+    return cgutils.pack_array(builder, [result, builder.fadd(lost, error)])
+
+
+@type_callable(carried)
+def _type_carried(context: Any) -> Any:
+    def typer(total: Any, lost: Any) -> Any:
+        return signature(types.float64, types.float64, types.float64)
+
+    return typer
+
+
+@lower_builtin(carried, types.Float, types.Float)
+def _lower_carried(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    total, lost = args
+    is_nan = builder.fcmp_unordered("uno", lost, lost)
+    return builder.select(is_nan, total, builder.fadd(total, lost))
 
 
 _Step = Callable[[Any, Any, Any], Any]

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.typing.templates import signature
-from numba.extending import lower_builtin, type_callable
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
 from numba.np.linalg import ensure_blas
+
+from .buffers import Buffer, as_buffer, buffer_value
 
 __all__ = ["batched_matmul", "matmul"]
 
@@ -34,20 +36,22 @@ def matmul(
     out: npt.NDArray[Any],
     transpose_a: bool,
     transpose_b: bool,
+    rows: int,
+    inner: int,
+    columns: int,
 ) -> None:
     """Write the product of two matrices, each transposed first if its flag says so, to `out`.
 
-    All are C-contiguous, of two axes and of one dtype: float32, float64 or an integer, which wraps
-    around. The caller guarantees that the shapes fit and that `out` overlaps neither operand. What
-    `out` held does not matter.
+    All are flat and of one dtype: float32, float64 or an integer, which wraps around. The product is
+    (rows, inner) @ (inner, columns). The caller guarantees that `out` overlaps neither operand. What it
+    held does not matter.
 
-    >>> out = np.empty((1, 1))
-    >>> matmul(np.array([[1.0], [2.0]]), np.array([[3.0, 4.0]]), out, True, True)
+    >>> out = np.empty(1)
+    >>> matmul(np.array([1.0, 2.0]), np.array([3.0, 4.0]), out, True, True, 1, 2, 1)
     >>> out
-    array([[11.]])
+    array([11.])
     """
-    with np.errstate(all="ignore"):
-        np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)
+    batched_matmul(a, b, out, transpose_a, transpose_b, rows, inner, columns, 1)
 
 
 def batched_matmul(
@@ -56,20 +60,32 @@ def batched_matmul(
     out: npt.NDArray[Any],
     transpose_a: bool,
     transpose_b: bool,
+    rows: int,
+    inner: int,
+    columns: int,
+    count: int,
 ) -> None:
-    """Write the products of two equally long stacks of matrices to `out`, as `matmul` does each.
+    """Write the products of two stacks of `count` matrices to `out`, as `matmul` does each.
 
-    All have three axes, of which the flags transpose the last two.
-
-    >>> out = np.empty((2, 1, 1))
-    >>> batched_matmul(np.ones((2, 1, 3)), np.ones((2, 1, 3)), out, False, True)
-    >>> out.ravel()
+    >>> out = np.empty(2)
+    >>> batched_matmul(np.ones(6), np.ones(6), out, False, True, 1, 3, 1, 2)
+    >>> out
     array([3., 3.])
     """
-    first = a.swapaxes(1, 2) if transpose_a else a
-    second = b.swapaxes(1, 2) if transpose_b else b
+    first = _stack(a, count, rows, inner, transpose_a)
+    second = _stack(b, count, inner, columns, transpose_b)
+    size = count * rows * columns
     with np.errstate(all="ignore"):
-        np.matmul(first, second, out=out)
+        np.matmul(first, second, out=out[:size].reshape(count, rows, columns))
+
+
+def _stack(
+    x: npt.NDArray[Any], count: int, rows: int, columns: int, transposed: bool
+) -> npt.NDArray[Any]:
+    line = x.reshape(-1)[: count * rows * columns]
+    if transposed:
+        return line.reshape(count, columns, rows).swapaxes(1, 2)
+    return line.reshape(count, rows, columns)
 
 
 class _Operand(NamedTuple):
@@ -88,72 +104,96 @@ class _Operand(NamedTuple):
         return self.shape[1]
 
 
-def _typer(rank: int) -> Any:
-    def type_product(context: Any) -> Any:
-        def typer(a: Any, b: Any, out: Any, transpose_a: Any, transpose_b: Any) -> Any:
-            arrays = (a, b, out)
-            flags = (transpose_a, transpose_b)
-            if not all(isinstance(flag, types.Boolean) for flag in flags):
-                return None
-            if not all(isinstance(array, types.Array) for array in arrays) or not out.mutable:
-                return None
-            if any((array.ndim, array.layout) != (rank, "C") for array in arrays):
-                return None
-            if not a.dtype == b.dtype == out.dtype or not _has_product(out.dtype):
-                return None
-            return signature(types.none, *arrays, types.boolean, types.boolean)
-
-        return typer
-
-    return type_product
-
-
 def _has_product(dtype: Any) -> bool:
     return dtype in _KINDS or isinstance(dtype, types.Integer)
 
 
-type_callable(matmul)(_typer(2))
-type_callable(batched_matmul)(_typer(3))
+class _Template(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        kinds = tuple(map(as_buffer, args[:3]))
+        if not all(isinstance(kind, Buffer) for kind in kinds):
+            return None
+        if len({kind.dtype for kind in kinds}) > 1 or not _has_product(kinds[2].dtype):
+            return None
+        rest = (types.boolean, types.boolean, *(types.intp,) * (len(args) - 5))
+        return signature(types.none, *args[:3], *rest)
 
 
-@lower_builtin(matmul, types.Array, types.Array, types.Array, types.Boolean, types.Boolean)
+class _MatmulTemplate(_Template):
+    key = matmul
+
+
+class _BatchedTemplate(_Template):
+    key = batched_matmul
+
+
+infer_global(matmul, types.Function(_MatmulTemplate))
+infer_global(batched_matmul, types.Function(_BatchedTemplate))
+
+
+@lower_builtin(matmul, types.VarArg(types.Any))
 def _lower_matmul(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     dtype = sig.args[2].dtype
     if dtype not in _KINDS:
-        return context.compile_internal(builder, _integer_matmul, sig, args)
-    (a, shape_a), (b, shape_b), (out, _) = _arrays(context, builder, sig, args)
-    _Product(context, builder, dtype).emit(
-        _Operand(a, shape_a, args[3]), _Operand(b, shape_b, args[4]), out
-    )
+        one = cgutils.intp_t(1)
+        return _lower_integers(context, builder, sig, (*args, one))
+    a, b, out = _pointers(context, builder, sig, args)
+    _emit_product(context, builder, dtype, (a, b, out), args[3:])
     return context.get_dummy_value()
 
 
-@lower_builtin(batched_matmul, types.Array, types.Array, types.Array, types.Boolean, types.Boolean)
+@lower_builtin(batched_matmul, types.VarArg(types.Any))
 def _lower_batched_matmul(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     dtype = sig.args[2].dtype
     if dtype not in _KINDS:
-        return context.compile_internal(builder, _integer_batched_matmul, sig, args)
-    stacks = _arrays(context, builder, sig, args)
-    shapes = [shape[1:] for _, shape in stacks]
-    sizes = [builder.mul(*shape) for shape in shapes]
-    with cgutils.for_range(builder, stacks[2][1][0]) as loop:
-        a, b, out = (
+        return _lower_integers(context, builder, sig, args)
+    pointers = _pointers(context, builder, sig, args)
+    rows, inner, columns, count = args[5:]
+    sizes = (
+        builder.mul(rows, inner),
+        builder.mul(inner, columns),
+        builder.mul(rows, columns),
+    )
+    with cgutils.for_range(builder, count) as loop:
+        matrices = tuple(
             builder.gep(data, [builder.mul(loop.index, size)])
-            for (data, _), size in zip(stacks, sizes, strict=True)
+            for data, size in zip(pointers, sizes, strict=True)
         )
-        _Product(context, builder, dtype).emit(
-            _Operand(a, shapes[0], args[3]), _Operand(b, shapes[1], args[4]), out
-        )
+        _emit_product(context, builder, dtype, matrices, args[3:8])
     return context.get_dummy_value()
 
 
-def _arrays(context: Any, builder: Any, sig: Any, args: Any) -> list[tuple[Any, list[Any]]]:
-    """Return the data pointers and shapes of the two operands and the result."""
-    arrays = (
-        context.make_array(kind)(context, builder, value)
+def _lower_integers(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    kinds = (*map(as_buffer, sig.args[:5]), *(types.intp,) * 4)
+    values = (*_pointers(context, builder, sig, args), *args[3:])
+    return context.compile_internal(
+        builder, _integer_products, signature(types.none, *kinds), values
+    )
+
+
+def _pointers(context: Any, builder: Any, sig: Any, args: Any) -> tuple[Any, ...]:
+    return tuple(
+        buffer_value(context, builder, kind, value)
         for kind, value in zip(sig.args[:3], args[:3], strict=True)
     )
-    return [(array.data, cgutils.unpack_tuple(builder, array.shape)) for array in arrays]
+
+
+def _emit_product(
+    context: Any, builder: Any, dtype: Any, pointers: tuple[Any, ...], arguments: Any
+) -> None:
+    """Emit one product; `arguments` are the flags and the sizes rows, inner and columns."""
+    a, b, out = pointers
+    transpose_a, transpose_b, rows, inner, columns = arguments
+    shape_a = _swapped(builder, transpose_a, rows, inner)
+    shape_b = _swapped(builder, transpose_b, inner, columns)
+    _Product(context, builder, dtype).emit(
+        _Operand(a, shape_a, transpose_a), _Operand(b, shape_b, transpose_b), out
+    )
+
+
+def _swapped(builder: Any, transposed: Any, rows: Any, columns: Any) -> tuple[Any, Any]:
+    """The shape in memory of what is (rows, columns), possibly transposed."""
+    return builder.select(transposed, columns, rows), builder.select(transposed, rows, columns)
 
 
 class _Product:
@@ -245,17 +285,24 @@ class _Product:
         return self.builder.bitcast(data, _POINTER)
 
 
-def _integer_matmul(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -> None:
-    rows, columns = out.shape
-    for i in range(rows):
-        for j in range(columns):
-            out[i, j] = 0
-        for k in range(a.shape[0] if transpose_a else a.shape[1]):
-            factor = a[k, i] if transpose_a else a[i, k]
+def _integer_products(
+    a: Any,
+    b: Any,
+    out: Any,
+    transpose_a: bool,
+    transpose_b: bool,
+    rows: int,
+    inner: int,
+    columns: int,
+    count: int,
+) -> None:
+    for m in range(count):
+        first, second, result = m * rows * inner, m * inner * columns, m * rows * columns
+        for i in range(rows):
             for j in range(columns):
-                out[i, j] += factor * (b[j, k] if transpose_b else b[k, j])
-
-
-def _integer_batched_matmul(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -> None:
-    for i in range(out.shape[0]):
-        matmul(a[i], b[i], out[i], transpose_a, transpose_b)
+                out[result + i * columns + j] = 0
+            for k in range(inner):
+                factor = a[first + (k * rows + i if transpose_a else i * inner + k)]
+                for j in range(columns):
+                    at = j * inner + k if transpose_b else k * columns + j
+                    out[result + i * columns + j] += factor * b[second + at]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
 from numba import njit
 from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
 from .accumulate import maximum, minimum
-from .arrays import flat
+from .gate import gate
 
-__all__ = ["argmax", "argmin", "fill", "position", "product_of_others", "scatter_add"]
+__all__ = ["argmax", "argmin", "position", "product_of_others", "scatter_add"]
 
 
 def position(i: int, n: int) -> int:
@@ -52,124 +51,106 @@ def _lower_position(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return result
 
 
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def _first(x: npt.NDArray[Any], r: int, value: Any) -> int:
-    """Return the first position of an extremum, or of a nan, in a row that has one.
+@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True, forceinline=True)
+def _first(x: Any, start: int, value: Any) -> int:
+    """Return how far behind `start` an extremum, or a nan, comes first, where there is one.
 
     This is a second pass over the row, because a single one for both does not vectorise.
     """
     j = 0
-    while not (x[r, j] == value or x[r, j] != x[r, j]):
+    while not (x[start + j] == value or x[start + j] != x[start + j]):
         j += 1
     return j
 
 
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def argmax(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+@gate
+def argmax(x: Any, out: Any, rows: int, n: int) -> None:
     """Write the index of the maximum of each row of `x` to `out`: the first, or the first nan.
 
-    `x` has the shape (rows, n) and a dtype of numbers or bool, `out` the shape (rows,) and an
-    integer dtype. Raises ValueError if there are rows but they are empty.
+    `x` has the shape (rows, n) and a dtype of numbers or bool, `out` has `rows` integers; both are
+    flat. Raises ValueError if there are rows but they are empty.
 
     >>> import numpy as np
     >>> out = np.empty(1, np.int64)
-    >>> argmax(np.array([[1.0, 3.0, 3.0]]), out)
+    >>> argmax(np.array([1.0, 3.0, 3.0]), out, 1, 3)
     >>> out
     array([1])
     """
-    rows, n = x.shape
     if rows > 0 and n == 0:
         raise ValueError("argmax of an empty axis")
     for r in range(rows):
-        best = x[r, 0]
+        best = x[r * n]
         for j in range(1, n):
-            best = maximum(best, x[r, j])
-        out[r] = _first(x, r, best)
+            best = maximum(best, x[r * n + j])
+        out[r] = _first(x, r * n, best)
 
 
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def argmin(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-    """Write the index of the minimum of each row of `x` to `out`: the first, or the first nan.
-
-    `x` has the shape (rows, n) and a dtype of numbers or bool, `out` the shape (rows,) and an
-    integer dtype. Raises ValueError if there are rows but they are empty.
+@gate
+def argmin(x: Any, out: Any, rows: int, n: int) -> None:
+    """Write the index of the minimum of each row of `x` to `out`, as `argmax` does of the maximum.
 
     >>> import numpy as np
     >>> out = np.empty(1, np.int64)
-    >>> argmin(np.array([[3.0, 1.0, 1.0]]), out)
+    >>> argmin(np.array([3.0, 1.0, 1.0]), out, 1, 3)
     >>> out
     array([1])
     """
-    rows, n = x.shape
     if rows > 0 and n == 0:
         raise ValueError("argmin of an empty axis")
     for r in range(rows):
-        best = x[r, 0]
+        best = x[r * n]
         for j in range(1, n):
-            best = minimum(best, x[r, j])
-        out[r] = _first(x, r, best)
+            best = minimum(best, x[r * n + j])
+        out[r] = _first(x, r * n, best)
 
 
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def scatter_add(index: npt.NDArray[Any], source: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+@gate
+def scatter_add(
+    index: Any, source: Any, out: Any, outer: int, n: int, inner: int, count: int
+) -> None:
     """Write zeros to `out`, then add `source[:, k]` to `out[:, index[k]]` for each k in order.
 
-    `out` has the shape (outer, n, inner), `source` the shape (outer, len(index), inner) and the
-    dtype of `out`, `index` one axis and an integer dtype. A negative index counts from the end.
+    `out` has the shape (outer, n, inner), `source` the shape (outer, count, inner) and the dtype of
+    `out`, `index` has `count` integers; all are flat. A negative index counts from the end.
     Raises IndexError, with `out` partly written, if an index is out of bounds.
 
     >>> import numpy as np
-    >>> out = np.empty((1, 3, 1))
-    >>> scatter_add(np.array([0, -1, 0]), np.array([[[1.0], [2.0], [3.0]]]), out)
-    >>> out.ravel()
+    >>> out = np.empty(3)
+    >>> scatter_add(np.array([0, -1, 0]), np.array([1.0, 2.0, 3.0]), out, 1, 3, 1, 3)
+    >>> out
     array([4., 0., 2.])
     """
-    outer, n, inner = out.shape
+    for i in range(outer * n * inner):
+        out[i] = 0
     for o in range(outer):
-        for j in range(n):
+        for k in range(count):
+            to = (o * n + position(index[k], n)) * inner
+            at = (o * count + k) * inner
             for i in range(inner):
-                out[o, j, i] = 0
-        for k in range(index.shape[0]):
-            target = position(index[k], n)
-            for i in range(inner):
-                out[o, target, i] += source[o, k, i]
+                out[to + i] += source[at + i]
 
 
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def product_of_others(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+@gate
+def product_of_others(x: Any, out: Any, rows: int, n: int) -> None:
     """Write the product of all other elements of its row to `out` for each element of `x`.
 
-    Both have two axes, the same shape and the same dtype, and do not overlap.
+    Both have the shape (rows, n) and the same dtype, are flat, and do not overlap.
 
     >>> import numpy as np
-    >>> out = np.empty((1, 3))
-    >>> product_of_others(np.array([[2.0, 0.0, 5.0]]), out)
+    >>> out = np.empty(3)
+    >>> product_of_others(np.array([2.0, 0.0, 5.0]), out, 1, 3)
     >>> out
-    array([[ 0., 10.,  0.]])
+    array([ 0., 10.,  0.])
     """
-    rows, n = x.shape
     for r in range(rows):
         # Without division, which zeros forbid: the product of those before times of those after.
-        before = x.dtype.type(1)
-        for i in range(n):
-            out[r, i] = before
-            before *= x[r, i]
-        after = x.dtype.type(1)
-        for i in range(n - 1, -1, -1):
-            out[r, i] *= after
-            after *= x[r, i]
-
-
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def fill(x: Any, value: Any) -> None:
-    """Sets every element of the C-contiguous array ``x`` to ``value``.
-
-    >>> import numpy as np
-    >>> x = np.zeros((2, 2))
-    >>> fill(x, 1.0)
-    >>> x.tolist()
-    [[1.0, 1.0], [1.0, 1.0]]
-    """
-    line = flat(x)
-    for i in range(line.size):
-        line[i] = value
+        start = r * n
+        if n > 0:
+            out[start] = 1
+        for i in range(1, n):
+            out[start + i] = out[start + i - 1] * x[start + i - 1]
+        if n > 0:
+            after = x[start + n - 1]
+            for i in range(n - 2, -1, -1):
+                out[start + i] *= after
+                after *= x[start + i]

@@ -1,0 +1,301 @@
+"""The loops of one gate: which nodes share a loop at every depth, and which values a later loop reads again.
+
+A gate is a tree of loops. At every depth the nodes that iterate over one axis share a loop unless one needs a
+value that another has only when its loop is over, such as a total over that axis. So a softmax becomes one loop
+over rows, and in it three loops over a row that stays in the cache: the maximum, the exponentials with their
+sum, the quotients. The same rule at the outermost depth says which nodes become one gate, see
+`graphc.fuse.group`.
+
+The construction is loop fusion by levels, as in Kennedy and McKinley, "Maximizing Loop Parallelism and
+Improving Data Locality via Loop Fusion and Distribution" (LCPC 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import networkx as nx
+
+from graphc.fuse.access import Accesses, counters, stays_inside
+from graphc.fuse.roles import Role, role, space
+from graphc.ir import BROADCAST_TO, Graph, Node
+from graphc.types import Dimension, Shape, product
+
+CHEAP = 2
+"""Up to this many operations an element is computed again in a later loop of its gate; else it is kept."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop over one axis of the nodes in it; ``body`` is what an iteration does, in order."""
+
+    axis: int
+    size: Dimension
+    body: tuple[Step, ...]
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes computed in this loop, in order, as often as they are computed."""
+        for step in self.body:
+            if isinstance(step, Loop):
+                yield from step.nodes()
+            else:
+                yield step
+
+
+Step: TypeAlias = "Node | Loop"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The loops of a gate, and what it keeps in memory beside its results.
+
+    ``flat`` says that one loop runs over all elements, whatever their axes. ``scratch`` are values that
+    later loops read, each with the number of leading axes that it lacks in memory, because all its readers
+    are in the same iteration of as many loops.
+    """
+
+    steps: tuple[Step, ...]
+    scratch: tuple[tuple[Node, int], ...] = ()
+    flat: bool = False
+
+    def __str__(self) -> str:
+        return "schedule"
+
+    def shape(self, node: Node) -> Shape:
+        """The shape in memory of a scratch value."""
+        return node.shape[dict(self.scratch)[node] :]
+
+
+def schedule(body: Graph) -> Schedule:
+    """The loops of a gate with the given body."""
+    nodes = [n for n in body.nodes() if n not in body.inputs]
+    computed = [n for n in nodes if role(n) in (Role.LOOP, Role.REDUCE)]
+    if _can_be_flat(computed, set(body.inputs)):
+        loop = Loop(0, product(space(computed[0])), tuple(computed))
+        return Schedule((loop,), flat=True)
+    accesses = Accesses()
+    steps = _steps(computed, 0, accesses)
+    return _with_memory(steps, computed, body, accesses)
+
+
+def stages(nodes: Sequence[Node], axis: int, accesses: Accesses) -> dict[Node, int]:
+    """Numbers the loops over ``axis``: nodes of one size and stage can share a loop."""
+    stage: dict[Node, int] = {}
+    for node in nodes:
+        found = 0
+        for producer, index in accesses.of(node):
+            if producer in stage:
+                shared = shares_loop(producer, node, axis) and stays_inside(producer, index, axis)
+                is_statement = len(space(producer)) == axis
+                found = max(found, stage[producer] + (not shared and not is_statement))
+        stage[node] = found
+    return stage
+
+
+def shares_loop(producer: Node, node: Node, axis: int) -> bool:
+    """Whether both iterate over ``axis``, and equally often."""
+    first, second = space(producer), space(node)
+    return len(first) > axis and len(second) > axis and first[axis] == second[axis]
+
+
+def _steps(nodes: Sequence[Node], axis: int, accesses: Accesses) -> tuple[Step, ...]:
+    stage = stages(nodes, axis, accesses)
+    units: dict[object, list[Node]] = {}
+    unit_of: dict[Node, object] = {}
+    for node in nodes:
+        shape = space(node)
+        unit = node if len(shape) == axis else (shape[axis], stage[node])
+        unit_of[node] = unit
+        units.setdefault(unit, []).append(node)
+    steps: list[Step] = []
+    for unit in _in_order(nodes, unit_of, accesses):
+        if isinstance(unit, Node):
+            steps.append(unit)
+        else:
+            inside = units[unit]
+            steps.append(Loop(axis, space(inside[0])[axis], _steps(inside, axis + 1, accesses)))
+    return tuple(steps)
+
+
+def _in_order(
+    nodes: Sequence[Node], unit_of: Mapping[Node, object], accesses: Accesses
+) -> list[object]:
+    position = {unit: i for i, unit in enumerate(dict.fromkeys(unit_of.values()))}
+    order = nx.DiGraph()
+    order.add_nodes_from(position)
+    for node in nodes:
+        for producer, _ in accesses.of(node):
+            if producer in unit_of and unit_of[producer] != unit_of[node]:
+                order.add_edge(unit_of[producer], unit_of[node])
+    return list(nx.lexicographical_topological_sort(order, key=position.__getitem__))
+
+
+# What later loops read.
+
+
+Path: TypeAlias = "tuple[int, ...]"
+
+
+def _paths(steps: Sequence[Step], path: Path = ()) -> Iterator[tuple[Node, Path]]:
+    """Every node with the loops around it, each loop named by its place among its parent's steps."""
+    for k, step in enumerate(steps):
+        if isinstance(step, Loop):
+            yield from _paths(step.body, (*path, k))
+        else:
+            yield step, path
+
+
+def visible_from(node: Node, path: Path) -> Path:
+    """The loops in which the value of a node, computed in the loops ``path``, is a local variable."""
+    if role(node) is not Role.REDUCE:
+        return path
+    return path[: trailing_axes(node)]
+
+
+def trailing_axes(node: Node) -> int:
+    """The first of the axes that a reduction adds up in a variable: the reduced axes that are last."""
+    first = len(space(node))
+    while first - 1 in node.attrs["axes"]:
+        first -= 1
+    return first
+
+
+def is_local_total(node: Node) -> bool:
+    """Whether a reduction is a variable until it is done; else it is added up in memory."""
+    return all(axis >= trailing_axes(node) for axis in node.attrs["axes"])
+
+
+def _with_memory(
+    steps: tuple[Step, ...], nodes: Sequence[Node], body: Graph, accesses: Accesses
+) -> Schedule:
+    path = dict(_paths(steps))
+    crossing: dict[Node, int] = {}
+    elsewhere: set[Node] = set()
+    for node in nodes:
+        for producer, index in accesses.of(node):
+            if producer in path and not _sees(node, producer, path):
+                common = _common(path[producer], path[node])
+                crossing[producer] = min(crossing.get(producer, common), common)
+                if producer not in node.args or index != counters(len(space(node))):
+                    elsewhere.add(producer)
+    kept = {*body.outputs, *elsewhere}
+    again = {n for n in _cheap(nodes, crossing) if n not in kept}
+    for node in nodes:
+        if role(node) is Role.REDUCE and not is_local_total(node):
+            crossing.setdefault(node, 0)
+    in_memory = {n: k for n, k in crossing.items() if n not in again}
+    scratch = tuple((n, k) for n, k in in_memory.items() if n not in body.outputs)
+    if again:
+        kept = {*in_memory, *body.outputs}
+        steps = _needed(_with_copies(steps, path, kept, nodes), kept, accesses)
+    return Schedule(steps, scratch)
+
+
+def _needed(steps: Sequence[Step], kept: set[Node], accesses: Accesses) -> tuple[Step, ...]:
+    """The steps without values that only their copies are read of."""
+    places = list(_paths(steps))
+    places_of: dict[Node, list[Path]] = {}
+    for node, path in places:
+        places_of.setdefault(node, []).append(path)
+    needed: set[tuple[Node, Path]] = set()
+    for node, path in reversed(places):
+        if node in kept or role(node) is Role.REDUCE:
+            needed.add((node, path))
+        if (node, path) in needed:
+            for producer, _ in accesses.of(node):
+                scopes = ((visible_from(producer, p), p) for p in places_of.get(producer, ()))
+                seen = [p for scope, p in scopes if _reaches(scope, path)]
+                needed.update((producer, p) for p in seen[-1:])
+    return _filtered(steps, needed)
+
+
+def _filtered(
+    steps: Sequence[Step], needed: set[tuple[Node, Path]], here: Path = ()
+) -> tuple[Step, ...]:
+    found: list[Step] = []
+    for k, step in enumerate(steps):
+        if isinstance(step, Loop):
+            body = _filtered(step.body, needed, (*here, k))
+            found.append(Loop(step.axis, step.size, body))
+        elif (step, here) in needed:
+            found.append(step)
+    return tuple(found)
+
+
+def _reaches(outer: Path, inner: Path) -> bool:
+    return inner[: len(outer)] == outer
+
+
+def _sees(node: Node, producer: Node, path: Mapping[Node, Path]) -> bool:
+    if role(producer) is Role.REDUCE and not is_local_total(producer):
+        return False
+    return _reaches(visible_from(producer, path[producer]), path[node])
+
+
+def _common(first: Path, second: Path) -> int:
+    count = 0
+    while count < min(len(first), len(second)) and first[count] == second[count]:
+        count += 1
+    return count
+
+
+def _cheap(nodes: Sequence[Node], crossing: Mapping[Node, int]) -> list[Node]:
+    """The elementwise values that cost no more than `CHEAP` to compute from what is in memory."""
+    price: dict[Node, float] = {}
+    for node in nodes:
+        if role(node) is Role.LOOP:
+            price[node] = node.op.cost + sum(price.get(arg, 0) for arg in set(node.args))
+            if node in crossing and price[node] > CHEAP:
+                price[node] = 0
+    return [n for n in crossing if 0 < price.get(n, 0) <= CHEAP]
+
+
+def _with_copies(
+    steps: Sequence[Step], path: Mapping[Node, Path], in_memory: set[Node], nodes: Sequence[Node]
+) -> tuple[Step, ...]:
+    """The steps, with what a loop reads and nobody keeps computed in that loop too."""
+    position = {node: i for i, node in enumerate(nodes)}
+
+    def copied(steps: Sequence[Step]) -> tuple[Step, ...]:
+        found: dict[Step, None] = {}
+        for step in steps:
+            if isinstance(step, Loop):
+                found[Loop(step.axis, step.size, copied(step.body))] = None
+                continue
+            missing = _missing(step, path, in_memory.union(n for n in found if isinstance(n, Node)))
+            found.update(dict.fromkeys(sorted(missing, key=position.__getitem__)))
+            found[step] = None
+        return tuple(found)
+
+    return copied(steps)
+
+
+def _missing(reader: Node, path: Mapping[Node, Path], at_hand: set[Node]) -> set[Node]:
+    """The elementwise values that ``reader`` needs and finds neither in memory nor in a loop around it."""
+    found: set[Node] = set()
+    pending = [reader]
+    while pending:
+        for arg in pending.pop().args:
+            if arg in path and arg not in at_hand and arg not in found:
+                if not _sees(reader, arg, path):
+                    found.add(arg)
+                    pending.append(arg)
+    return found
+
+
+def _can_be_flat(computed: Sequence[Node], inputs: set[Node]) -> bool:
+    """Whether one index serves all: every array read has the space's shape, every total is over all."""
+    whole = space(computed[0])
+    if len(whole) < 2:
+        return False
+    for node in computed:
+        if role(node) is Role.REDUCE and node.shape != ():
+            return False
+        for arg in node.args:
+            stretched = arg.op is BROADCAST_TO and arg.args[0].shape == ()
+            direct = arg in inputs or role(arg) in (Role.LOOP, Role.LEAF)
+            if not (stretched or (direct and arg.shape == whole)):
+                return False
+    return True

@@ -1,0 +1,87 @@
+"""`gate`: functions of buffers and numbers that are compiled as a part of their caller.
+
+Numba compiles every jitted function on its own, optimises it and turns it into machine code, and then does so
+again with all that it links. A gate is typed and lowered when its caller is, into the module of its caller,
+and the whole is optimised once. Gates return nothing: results, also single numbers, go into buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from numba.core import cgutils, types
+from numba.core.compiler import Flags, compile_internal
+from numba.core.cpu_options import FastMathOptions
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
+
+from .buffers import as_buffer, buffer_value
+
+__all__ = ["exact_gate", "gate"]
+
+_Function = TypeVar("_Function", bound=Callable[..., None])
+
+
+def gate(function: _Function) -> _Function:
+    """Make `function` callable from jitted code; products and sums in it may be fused.
+
+    Its arguments are buffers, C-contiguous arrays, which it sees as buffers, and numbers. No two
+    buffers that it writes, or writes and reads, overlap. In plain Python it is called with flat arrays.
+    """
+    return _compiled_into_callers(function, {"contract"})
+
+
+def exact_gate(function: _Function) -> _Function:
+    """As `gate`, but every operation rounds on its own."""
+    return _compiled_into_callers(function, False)
+
+
+def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
+    flags = gate_flags(fastmath)
+    # A library in which the function is compiled already, and for which types.
+    known: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+
+    class Template(AbstractTemplate):  # type: ignore[misc]
+        key = function
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            return signature(types.none, *args)
+
+    infer_global(function, types.Function(Template))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def lower_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kinds = tuple(map(as_buffer, sig.args))
+        values = [
+            buffer_value(context, builder, kind, value)
+            for kind, value in zip(sig.args, args, strict=True)
+        ]
+        library = context.active_code_library
+        compiled = known.setdefault(library, {})
+        if kinds not in compiled:
+            compiled[kinds] = compile_internal(
+                context.typing_context, context, library, function, kinds, types.none, flags, {}
+            ).fndesc
+        callee = context.declare_function(builder.module, compiled[kinds])
+        status, _ = context.call_conv.call_function(
+            builder, callee, types.none, kinds, values, attrs=("noinline",)
+        )
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return function
+
+
+def gate_flags(fastmath: Any) -> Flags:
+    """Numba's flags for code that becomes a part of its caller."""
+    flags = Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.noalias = True
+    flags.fastmath = FastMathOptions(fastmath)
+    return flags
