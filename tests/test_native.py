@@ -583,8 +583,12 @@ def test_workspace_is_aligned_and_kept():
     vector = tensor(float, 1)
     addresses = address(MEASURE(measure)), address(RUN(run))
     call = native_call("f", [vector], [vector], *addresses, returns="one")
-    for _ in range(6):
+    for _ in range(3):
         call(np.ones(2))
+    small = weakref.ref(call.__self__[1])
+    for _ in range(3):
+        call(np.ones(2))
+    assert small() is None
     assert all(pointer % 64 == 0 for pointer in seen)
     assert seen[0] == seen[1] == seen[2]
     assert seen[3] == seen[4] == seen[5] != seen[0]
@@ -605,9 +609,15 @@ def test_call_inside_a_call_has_its_own_workspace(size):
             np.testing.assert_array_equal(call(array), array)
         return 0
 
-    call = identity(np.float64, 1, workspace=100, on_run=again)
-    np.testing.assert_array_equal(call(array), array)
+    call = identity(np.float64, 1, workspace=1_000_000, on_run=again)
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(call(array), array)
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
     assert len(set(seen)) == 4
+    assert 1_000_000 < kept < 2_000_000
     call(array)
     assert seen[-1] in seen[:4]
 
