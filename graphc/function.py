@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numba import from_dtype, types
@@ -100,6 +100,9 @@ class Function:
     {'y': array([2., 4.]), 'total': array(3.)}
     """
 
+    # Python calls what the slot ``__call__`` holds, without a frame of its own in between.
+    __slots__ = ("__call__", "__dict__", "__weakref__")
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         graph = plan.declared
@@ -112,25 +115,26 @@ class Function:
         self._dispatcher: Any = None
         self._structure = structure_of(plan.template)
         self._native = native_functions(plan)
-        self._call = native_call(
+        self._call = self._native_call(fallback=None)
+        slow = self._call_checked
+        self.__call__ = self._native_call(fallback=slow) if self._structure else slow
+
+    def _native_call(self, fallback: Callable[..., Any] | None) -> Callable[..., Any]:
+        """A builtin that calls the native code, or ``fallback`` where arguments are not just right."""
+        return native_call(
             self.name,
             [type_ for _, type_ in self._inputs],
             self._results,
             self._native.measure,
             self._native.run,
             returns=self._structure or "tuple",
+            fallback=fallback,
         )
-
-    def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
-        if not named and self._structure:
-            found = self._call(*args) if out is None else self._call(*args, out=out)
-            if found is not NotImplemented:
-                return found
-        return self._call_checked(in_order(self.name, self._names, args, named), out)
 
     # The slow path: conversions, nested structures and explanations.
 
-    def _call_checked(self, values: Sequence[Any], out: Any) -> Any:
+    def _call_checked(self, *args: Any, out: Any = None, **named: Any) -> Any:
+        values = in_order(self.name, self._names, args, named)
         arrays = [
             as_array(name, wanted, value)
             for (name, wanted), value in zip(self._inputs, values, strict=True)
@@ -269,7 +273,7 @@ def native_functions(plan: Plan) -> Native:
 
 
 _serials = itertools.count()
-_loaded: WeakValueDictionary[str, Native] = WeakValueDictionary()
+_loaded: weakref.WeakValueDictionary[str, Native] = weakref.WeakValueDictionary()
 _loading = threading.Lock()
 
 

@@ -25,7 +25,7 @@ from graphc.types import Shape, product
 INDENT = "    "
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+|np\.\w+\(-?[\w.+]+\)")
-_READ = re.compile(r"(\w+)\[([\w*+ ]*)\]")
+_READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
 
 
 @dataclass(frozen=True)
