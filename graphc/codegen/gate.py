@@ -70,6 +70,8 @@ class _Gate:
         self.taken = {*self.sizes, *(names[n] for n in named)}
         self.counters: Index = tuple(_fresh(self.taken, "ijklmn"[d % 6]) for d in range(depth))
         self.depth_of = {name: d + 1 for d, name in enumerate(self.counters)}
+        # What a scratch value holds is new in every iteration of the loops that its readers share.
+        self.depth_of |= {names[node]: first for node, first in schedule.scratch}
         self.uses = Counter(arg for node in steps for arg in node.args)
         self.innermost = _innermost_loops(schedule.steps)
         self.totals: dict[Node, Total] = {}
@@ -187,10 +189,13 @@ class _Gate:
         bounds, start = str(loop.size), _fresh(self.taken, "start") if in_blocks else ""
         if in_blocks:
             bounds = f"{start}, min({start} + {BLOCK}, {loop.size})"
+        body = self._body(loop)
+        if not body:
+            return  # Nothing in it depends on its counter.
         lines = [
             *(line for each in totals for line in each.before_part(depth)),
             f"for {counter} in range({bounds}):",
-            *(INDENT + line for line in self._body(loop)),
+            *(INDENT + line for line in body),
             *(line for each in totals for line in each.after_part(depth)),
         ]
         if in_blocks:

@@ -181,7 +181,8 @@ def _with_memory(
                 if producer not in node.args or index != counters(len(space(node))):
                     elsewhere.add(producer)
     kept = {*body.outputs, *elsewhere}
-    again = {n for n in _cheap(nodes, crossing) if n not in kept}
+    cheap = _cheap(nodes, crossing, path, accesses)
+    again = {n for n in cheap if n not in kept}
     for node in nodes:
         if role(node) is Role.REDUCE and not is_local_total(node):
             crossing.setdefault(node, 0)
@@ -241,15 +242,31 @@ def _common(first: Path, second: Path) -> int:
     return count
 
 
-def _cheap(nodes: Sequence[Node], crossing: Mapping[Node, int]) -> list[Node]:
-    """The elementwise values that cost no more than `CHEAP` to compute from what is in memory."""
+def _cheap(
+    nodes: Sequence[Node],
+    crossing: Mapping[Node, int],
+    path: Mapping[Node, Path],
+    accesses: Accesses,
+) -> list[Node]:
+    """The elementwise values that cost no more than `CHEAP` to compute where they are read."""
     price: dict[Node, float] = {}
+    # How many loops around a node its readers must share with it, for what it needs to be at hand there.
+    bound: dict[Node, int] = {}
+    dear: set[Node] = set()
     for node in nodes:
-        if role(node) is Role.LOOP:
-            price[node] = node.op.cost + sum(price.get(arg, 0) for arg in set(node.args))
-            if node in crossing and price[node] > CHEAP:
-                price[node] = 0
-    return [n for n in crossing if 0 < price.get(n, 0) <= CHEAP]
+        if role(node) is not Role.LOOP:
+            continue
+        price[node], bound[node] = node.op.cost, 0
+        for producer in {p for p, _ in accesses.of(node) if p in path}:
+            if producer in price and producer in node.args:
+                price[node] += price[producer]
+                bound[node] = max(bound[node], bound[producer])
+            else:
+                bound[node] = max(bound[node], len(visible_from(producer, path[producer])))
+        if node in crossing and (price[node] > CHEAP or bound[node] > crossing[node]):
+            price[node], bound[node] = 0, crossing[node]
+            dear.add(node)
+    return [n for n in crossing if n in price and n not in dear]
 
 
 def _with_copies(
@@ -278,7 +295,7 @@ def _missing(reader: Node, path: Mapping[Node, Path], at_hand: set[Node]) -> set
     pending = [reader]
     while pending:
         for arg in pending.pop().args:
-            if arg in path and arg not in at_hand and arg not in found:
+            if role(arg) is Role.LOOP and arg in path and arg not in at_hand | found:
                 if not _sees(reader, arg, path):
                     found.add(arg)
                     pending.append(arg)
