@@ -6,7 +6,7 @@ x**2 above all, since an error there is relative in the exponential.
 
 The polynomials are minimax approximations as in `vmath`. The accuracy quoted is the largest error
 found, in units in the last place (ulp), on a machine with fused multiply-add: for all floats in
-float32, for 300,000 in float64.
+float32, for 500,000 in float64, 5 million for erf.
 """
 
 from __future__ import annotations
@@ -278,15 +278,15 @@ def _log_erfc(s: _Special, x: Any) -> Any:
     k, m, inverse = split(s.c, select(far, q, total))
     log = log1p_near((m - 1.0) + select(far, c, lost) * inverse, s.c.log)
     square, lost = _square(s.c, y)
-    result = k * s.c.ln2 + log
-    result = select(far, (result - lost) - square, result)
+    result = k * s.c.ln2 + (log - select(far, lost, 0.0))
+    result = select(far, result - square, result)
     result = select(x > s.square_max, -_INF, result)
     return select(x == 0.0, -x, result)
 
 
 @inline(float32)
 def erf_f32(x: float32) -> float32:
-    """Error function of any x, 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x, to 1.19 ulp.
+    """Error function of any x, 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x, to 1.20 ulp.
 
     erf(nan) = nan, erf(inf) = 1, erf(-inf) = -1, erf(-0.0) = -0.0.
     """
@@ -331,7 +331,7 @@ def erfcx_f64(x: float64) -> float64:
 
 @inline(float32)
 def log_erfc_f32(x: float32) -> float32:
-    """log(erfc(x)) for any x, to 1.97 ulp, also where erfc(x) underflows.
+    """log(erfc(x)) for any x, to 1.86 ulp, also where erfc(x) underflows.
 
     log_erfc(nan) = nan, log_erfc(inf) = -inf, log_erfc(-inf) = log(2), log_erfc(0.0) = -0.0,
     log_erfc(-0.0) = 0.0: its sign is that of -x throughout. Overflows to -inf.
@@ -341,5 +341,5 @@ def log_erfc_f32(x: float32) -> float32:
 
 @inline(float64)
 def log_erfc_f64(x: float64) -> float64:
-    """log(erfc(x)) for any x, to 1.90 ulp. Special values as log_erfc_f32."""
+    """log(erfc(x)) for any x, to 1.88 ulp. Special values as log_erfc_f32."""
     return _log_erfc(_S64, x)
