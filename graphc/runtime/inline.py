@@ -50,6 +50,7 @@ class Emitted:
 
     @property
     def is_float(self) -> bool:
+        """Whether it is a float, of either width."""
         return isinstance(self.value.type, ir.FloatType | ir.DoubleType)
 
     @property
