@@ -111,7 +111,7 @@ class _Template(AbstractTemplate):  # type: ignore[misc]
             return None
         if len({kind.dtype for kind in kinds}) > 1 or not _has_product(kinds[2].dtype):
             return None
-        if not getattr(args[2], "mutable", True):
+        if isinstance(args[2], types.Array) and not args[2].mutable:
             return None
         rest = (types.boolean, types.boolean, *(types.intp,) * (len(args) - 5))
         return signature(types.none, *args[:3], *rest)
