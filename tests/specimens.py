@@ -196,6 +196,11 @@ def _permuted(x: Node, *axes: int) -> Node:
     return s.permute_dims(x, axes=axes)
 
 
+def _first_column(x: Node) -> Node:
+    column = slice_(x, starts=(0, 0), sizes=(N, 1), steps=(1, 1))
+    return s.squeeze(column, axes=(1,))
+
+
 def _over_size(total: Node, size: Size) -> Node:
     return total / broadcast(size_node(size, total.dtype), total.shape)
 
@@ -237,10 +242,35 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     "widen_before_exp": (
         case(lambda x: ew.cast(ew.exp(x), dtype=float64)),
         case(lambda x: ew.cast(0.3 * ew.exp(x), dtype=float64)),
+        case(lambda x, w: ew.cast(w * ew.exp(x), dtype=float64), FLAT, FLAT),
+        case(lambda x, w: ew.cast(ew.exp(x) / w, dtype=float64), FLAT, FLAT),
     ),
-    "weighted_logsumexp_of_terms": (
+    "widen_before_sum_of_exp": (
+        case(lambda x: ew.cast(r.sum_(ew.exp(x), axes=AXES), dtype=float64), ROWS),
+        case(lambda x, w: ew.cast(r.mean(w * ew.exp(x), axes=AXES), dtype=float64), ROWS, ROWS),
+    ),
+    "log_of_scaled_sum_of_exp": (
+        case(lambda x: ew.log(r.sum_(ew.exp(x), axes=AXES) / 7), ROWS),
+        case(lambda x, c: ew.log(c * r.mean(ew.exp(x), axes=AXES)), ROWS, FLAT),
+        case(lambda x, w: ew.log(0.4 * r.sum_(w * ew.exp(x), axes=AXES)), ROWS, ROWS),
+        case(lambda x, w: ew.log(r.mean(w * ew.exp(x), axes=AXES)), ROWS, ROWS),
+    ),
+    "logsumexp_of_terms": (
         case(lambda x, y: ew.log(0.3 * ew.exp(x) + 0.7 * ew.exp(y)), FLAT, FLAT),
         case(lambda x, y, w: ew.log(ew.exp(x) * w - ew.exp(y)), FLAT, FLAT, FLAT),
+        case(lambda x, y, z: ew.log(ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+    ),
+    "softmax_of_terms": (
+        case(lambda x, y, z: ew.exp(x) / (ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+        case(lambda x, y, z: ew.exp(z) / (ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+    ),
+    "compute_before_selecting": (
+        *(
+            case(lambda x, f=f, g=g: f(_first_column(g(x))), ROWS)
+            for f in (ew.log, lambda y: 1.0 - y)
+            for g in (ew.exp, ew.sigmoid, lambda x: sm.softmax(x, axes=AXES))
+        ),
+        case(lambda x, i: ew.log(take(ew.sigmoid(x), i, axis=1)), ROWS, Given((), int64)),
     ),
     "log_of_weighted_softmax": (
         case(lambda x, w: ew.log(r.sum_(w * sm.softmax(x, axes=AXES), axes=AXES)), ROWS, ROWS),

@@ -24,6 +24,7 @@ GELU_SCALE = 0.7978845608028654
 x = gx.input("x", ("N", 10))
 v = gx.input("v", ("N",))
 z = gx.input("z", ("N",))
+u = gx.input("u", ("N",))
 t = gx.input("t", ("N", 10))
 y = gx.input("y", ("N",), gx.int64)
 A = gx.input("A", (4, "N", 5))
@@ -34,8 +35,8 @@ b = gx.input("b", (7,))
 S = gx.input("S", (5, 5))
 p, q = gx.input("p", ("N", 3)), gx.input("q", ("M", 3))
 gain, shift = gx.input("gain", (10,)), gx.input("shift", (10,))
-INPUTS = [x, v, z, t, y, A, F, S, w, U, b, p, q, gain, shift]
-FLOATS = [u for u in INPUTS if u is not y]
+INPUTS = [x, v, z, u, t, y, A, F, S, w, U, b, p, q, gain, shift]
+FLOATS = [i for i in INPUTS if i is not y]
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,27 @@ SOFTMAX = (
         lambda: gx.logsumexp(x, axis=0),
         lambda: gx.log(gx.exp(x).sum(axis=0)),
         lambda: x.max(axis=0) + gx.log(gx.sum(gx.exp(x - x.max(axis=0)), axis=0)),
+    ),
+    family(
+        "log_of_mean_of_exponentials",
+        "logsumexp subtract",
+        lambda: gx.logsumexp(x, axis=1) - gx.log(gx.constant(10.0)),
+        lambda: gx.log(gx.mean(gx.exp(x), axis=1)),
+        lambda: gx.log(gx.exp(x).sum(axis=1) / 10),
+    ),
+    family(
+        "softmax_of_three",
+        "softmax concat",
+        lambda: gx.nn.softmax(gx.stack([v, z, u]), axis=0)[0],
+        lambda: gx.exp(v) / (gx.exp(v) + gx.exp(z) + gx.exp(u)),
+        lambda: gx.exp(v) / (gx.exp(v) + (gx.exp(z) + gx.exp(u))),
+    ),
+    family(
+        "one_column_of_log_softmax",
+        "log_softmax",
+        lambda: gx.nn.log_softmax(x)[:, 1],
+        lambda: gx.log(gx.nn.softmax(x)[:, 1]),
+        lambda: gx.log((gx.exp(x) / total(gx.exp(x)))[:, 1]),
     ),
     family(
         "weighted_logsumexp",
@@ -697,7 +719,7 @@ FAMILIES = (*SOFTMAX, *CROSS_ENTROPY, *ACTIVATIONS, *NORMALISATION, *LOSSES, *PR
 
 SHAPES = {
     **dict.fromkeys("xt", (6, 10)),
-    **dict.fromkeys("vzy", (6,)),
+    **dict.fromkeys("vzuy", (6,)),
     **{"A": (4, 6, 5), "F": (8, 16), "S": (5, 5), "w": (10, 7), "U": (7, 10), "b": (7,)},
     **{"p": (6, 3), "q": (5, 3), "gain": (10,), "shift": (10,)},
 }

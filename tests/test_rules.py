@@ -43,7 +43,10 @@ LARGEST = {
 }
 """The largest finite operand by dtype."""
 
-NORMWISE = {"weighted_logsumexp": "exponents are shifted by the largest, whatever its weight is"}
+NORMWISE = dict.fromkeys(
+    ("weighted_logsumexp", "log_of_scaled_sum_of_exp"),
+    "exponents are shifted by the largest, whatever its weight is",
+)
 """Operands may be wrong by one ulp of the largest in their row."""
 
 KINKS = {
@@ -336,7 +339,8 @@ def sensitivity(graph, arrays, true, dtype, changing=None, normwise=False):
                 continue
             for column in np.ndindex(arrays[k].shape[1:]):
                 moved = [numbers(b) if b.dtype.kind in "fO" else b for b in arrays]
-                size = np.asarray(abs(moved[k]))
+                # An infinite operand was not rounded.
+                size = np.where(finite(moved[k]), abs(moved[k]), 0)
                 step = np.max(size, axis=-1, initial=0) if normwise else size[..., *column]
                 moved[k][..., *column] += eps * step
                 total = total + abs(exact_values(graph, moved)[0] - start)

@@ -17,6 +17,7 @@ from graphc.rewrite.own import OwnRule
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
 from graphc.rewrite.signs import SIGNS
 from graphc.rewrite.simplify import SIMPLIFY
+from graphc.rewrite.softmax import SOFTMAX
 from graphc.rewrite.stabilize import STABILIZE
 
 RULES: tuple[Rule, ...] = (
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     *SIGNS.rules,
     *MOTION.rules,
     *STABILIZE.rules,
+    *SOFTMAX.rules,
     *ACTIVATIONS.rules,
     *GATES.rules,
 )
