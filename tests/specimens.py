@@ -88,6 +88,7 @@ VARIABLES: dict[str, dict[str, Given]] = {
     **dict.fromkeys(("choose_by_negation", "choose_twice", "choose_twice_otherwise"), _CHOICE),
     **dict.fromkeys(("affine_relu", "affine_sigmoid", "affine_tanh"), _AFFINE),
     **dict.fromkeys(("squared_distances", "squared_distances_of_doubled"), _POINTS),
+    "squared_distances_from_doubled": _POINTS,
     **dict.fromkeys(("cross_entropy", "cross_entropy_by_logsumexp"), _LABELS),
     **dict.fromkeys(("negative_cross_entropy_by_logsumexp", "log_of_picked_softmax"), _LABELS),
     **dict.fromkeys(("softmax_of_shifted", "log_softmax_of_shifted"), _TOP),
@@ -473,8 +474,19 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: r.mean(broadcast(x, (3, N, 4)), axes=(0, 2)), ROWS),
     ),
     "relu_by_maximum": (case(lambda x: ew.maximum(filled(x, 0), x)),),
+    "relu_of_values": (
+        case(lambda x: ew.maximum(x, filled(x, 0))),
+        case(lambda x: ew.where(x < 0, filled(x, 0), x)),
+    ),
+    "relu_by_mask": (case(lambda x: x * ew.cast(x > 0, dtype=x.dtype)),),
     "relu_by_choice": (case(lambda x: ew.where(x <= 0, filled(x, 0), x)),),
     "relu_without_nan": (case(lambda x: ew.where(x > 0, x, filled(x, 0))),),
+    "leaky_relu_by_maximum": with_constants(lambda x, c: ew.maximum(x * c, x)),
+    "leaky_relu_of_values": (
+        *with_constants(lambda x, c: ew.maximum(x, x * c)),
+        *with_constants(lambda x, c: ew.where(x >= 0, x, x * c)),
+        *with_constants(lambda x, c: ew.where(x < 0, x * c, x)),
+    ),
     "leaky_relu_by_factor": with_constants(
         lambda x, c: x * ew.where(x > 0, filled(x, 1), c),
     ),
@@ -482,6 +494,18 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     "elu_by_choice": (
         *with_constants(lambda x, c: ew.where(x > 0, x, ew.expm1(x) * c)),
         case(lambda x: ew.where(x > 0, x, ew.expm1(x))),
+    ),
+    "elu_of_values": (
+        *with_constants(lambda x, c: ew.where(x >= 0, x, ew.expm1(x) * c)),
+        case(lambda x: ew.where(x < 0, ew.expm1(x), x)),
+    ),
+    "sigmoid_by_choice": tuple(
+        case(
+            lambda x, op=op: ew.where(
+                op(x, 0), ew.sigmoid(ew.absolute(x)), ew.sigmoid(-ew.absolute(x))
+            )
+        )
+        for op in (d.greater, d.greater_equal)
     ),
     "gelu_by_erfc": (
         case(lambda x: 0.5 * x * erfc(x * -(0.5**0.5))),
@@ -523,6 +547,10 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     ),
     "total_soft_cross_entropy": (
         case(lambda x, y: r.sum_(y * sm.log_softmax(x, axes=(2,)), axes=(1, 2)), *[(N, 3, 4)] * 2),
+    ),
+    "dot_with_itself": tuple(
+        case(lambda x: matmul(s.expand_dims(x, axes=(0,)), s.expand_dims(x, axes=(1,))), shape)
+        for shape in ((5,), FLAT)
     ),
     "affine": (
         case(

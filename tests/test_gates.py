@@ -299,6 +299,12 @@ ACTIVATIONS = (
         lambda: 1 / (1 + 1 / gx.exp(v)),
         lambda: gx.exp(-gx.log(1 + gx.exp(-v))),
         lambda: gx.exp(-gx.log1p(gx.exp(-v))),
+        lambda: gx.where(v >= 0, 1 / (1 + gx.exp(-v)), gx.exp(v) / (1 + gx.exp(v))),
+        lambda: gx.where(
+            v >= 0,
+            1 / (1 + gx.exp(-gx.abs(v))),
+            gx.exp(-gx.abs(v)) / (1 + gx.exp(-gx.abs(v))),
+        ),
     ),
     family(
         "sigmoid_of_a_difference",
@@ -383,6 +389,7 @@ ACTIVATIONS = (
         lambda: gx.maximum(0, v),
         lambda: gx.where(v <= 0, 0, v),
         lambda: gx.where(gx.less_equal(v, 0), gx.zeros_like(v), v),
+        lambda: v * (v > 0),
     ),
     family(
         "leaky_relu",
@@ -392,6 +399,7 @@ ACTIVATIONS = (
         lambda: gx.where(v > 0, v, v * 0.1),
         lambda: gx.where(v <= 0, 0.1 * v, v),
         lambda: v * gx.where(v > 0, 1.0, 0.1),
+        lambda: gx.maximum(0.1 * v, v),
     ),
     family(
         "elu",
@@ -579,6 +587,8 @@ NORMALISATION = (
         "sum_of_squares",
         lambda: gx.sum(v**2),
         lambda: gx.sum(v * v),
+        lambda: v @ v,
+        lambda: gx.dot(v, v),
     ),
     family(
         "norm",
@@ -587,6 +597,13 @@ NORMALISATION = (
         lambda: gx.sum(x * x, axis=1) ** 0.5,
         lambda: gx.power(gx.sum(gx.square(x), axis=1), 0.5),
         lambda: gx.sqrt(total(x**2))[:, 0],
+    ),
+    family(
+        "norm_of_a_vector",
+        "norm",
+        lambda: gx.sqrt(gx.sum(v**2)),
+        lambda: gx.sqrt(v @ v),
+        lambda: gx.power(gx.dot(v, v), 0.5),
     ),
     family(
         "normalised",
@@ -711,6 +728,7 @@ PRODUCTS = (
         lambda: gx.sum(gx.square(p[:, None, :] - q), axis=-1),
         lambda: -2 * (p @ q.T) + total(p**2) + gx.sum(q**2, axis=1),
         lambda: gx.sum(p**2, axis=1, keepdims=True) - 2 * p @ q.T + (q**2).sum(axis=1),
+        lambda: (p**2).sum(axis=1)[:, None] + (q**2).sum(axis=1) - p @ (2 * q).T,
     ),
 )
 
@@ -766,6 +784,33 @@ def test_gate_computes_what_is_spelled(found: Family) -> None:
         tolerance = 1e-4 if value.dtype == np.float32 else 1e-9
         for one, other in zip(gated, plain, strict=True):
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("gate", "spelled", "slope"),
+    [
+        ("relu", lambda: gx.maximum(v, 0), 1.0),
+        ("relu", lambda: gx.where(v < 0, 0, v), 1.0),
+        ("affine_relu", lambda: gx.maximum(x @ w + b, 0), 1.0),
+        ("hinge", lambda: gx.maximum(1 - v, 0), -1.0),
+        ("leaky_relu", lambda: gx.maximum(v, 0.1 * v), 1.0),
+        ("leaky_relu", lambda: gx.where(v >= 0, v, 0.1 * v), 1.0),
+        ("leaky_relu", lambda: gx.where(v < 0, 0.1 * v, v), 1.0),
+        ("elu", lambda: gx.where(v < 0, 2 * (gx.exp(v) - 1), v), 1.0),
+        ("elu", lambda: gx.where(v >= 0, v, 2 * (gx.exp(v) - 1)), 1.0),
+    ],
+)
+def test_gate_with_another_slope_at_its_kink(
+    gate: str, spelled: Callable[[], Tensor], slope: float
+) -> None:
+    """Values become the gate; the slope at the kink is that of what was written."""
+    assert ops_of(normal(spelled())[0]) == {gate}
+    at_kink = [np.full(SHAPES[i.node.attrs["name"]], gate == "hinge", i.dtype) for i in INPUTS]
+    wrt = b if gate == "affine_relu" else v
+    gradient = normal(gx.grad(gx.sum(spelled()), wrt))
+    (found,) = reference.evaluate(Graph("f", nodes(INPUTS), gradient), at_kink)
+    rows = 6.0 if gate == "affine_relu" else 1.0
+    np.testing.assert_array_equal(found, np.full(found.shape, slope * rows))
 
 
 def test_choice_that_loses_nan_is_relu_only_if_there_is_none() -> None:
@@ -824,7 +869,10 @@ def test_a_gain_is_taken_out_of_a_norm_only_if_the_order_may_change(
         ("gelu_tanh", lambda: 0.5 * v * (1 + gx.tanh(v + v**2))),
         ("relu", lambda: gx.where(v <= 1, 0, v)),
         ("leaky_relu", lambda: gx.where(v > 0, v, 0.1 * z)),
-        ("leaky_relu", lambda: gx.where(v >= 0, v, 0.1 * v)),
+        ("leaky_relu", lambda: gx.where(v >= 1, v, 0.1 * v)),
+        ("leaky_relu", lambda: gx.maximum(v, 2 * v)),
+        ("relu", lambda: v * (z > 0)),
+        ("sigmoid", lambda: gx.where(v >= 0, gx.tanh(gx.abs(v)), gx.tanh(-gx.abs(v)))),
         ("elu", lambda: gx.where(v > 0, v, gx.exp(v) + 1)),
         ("squared_distances", lambda: gx.sum((p[:, None] - q[None]) ** 2, axis=1)),
         ("affine", lambda: x @ w + v[:, None]),

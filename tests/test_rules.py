@@ -49,12 +49,20 @@ NORMWISE = dict.fromkeys(
 )
 """Operands may be wrong by one ulp of the largest in their row."""
 
+PARTS = ("softplus_in_two_parts", "softplus_in_two_parts_by_relu", "sigmoid_by_choice")
 KINKS = {
-    name: (
-        lambda x: x == 0,
-        "the kinks of both parts cancel; each alone routes the gradient at a tie",
-    )
-    for name in ("softplus_in_two_parts", "softplus_in_two_parts_by_relu")
+    **dict.fromkeys(
+        PARTS,
+        (
+            lambda x: x == 0,
+            "the kinks of both parts cancel; each alone routes the gradient at a tie",
+        ),
+    ),
+    **{
+        rule.name: (lambda x: x == 0, "the rule is for values only")
+        for rule in RULES
+        if rule.values_only
+    },
 }
 """Where the gradient of before is a convention."""
 
