@@ -60,6 +60,10 @@ def total(u, axis=1):
     return gx.sum(u, axis=axis, keepdims=True)
 
 
+def softmax(u):
+    return gx.exp(u) / total(gx.exp(u))
+
+
 def labelled(u):
     """The element of each row that the label names."""
     return Tensor(pick(u.node, y.node))
@@ -232,6 +236,10 @@ CROSS_ENTROPY = (
         lambda: -labelled(shifted(x) - gx.log(total(gx.exp(shifted(x))))).mean(),
         lambda: (gx.log(gx.sum(gx.exp(x), axis=1)) - labelled(x)).sum() / x.shape[0],
         lambda: -gx.mean(gx.log(labelled(gx.exp(x)) / gx.sum(gx.exp(x), axis=1))),
+        lambda: -gx.mean(gx.take_along_axis(gx.nn.log_softmax(x), y[:, None])[:, 0]),
+        lambda: -gx.mean(gx.log(gx.take_along_axis(softmax(x), y[:, None], axis=1)[:, 0])),
+        lambda: gx.mean(gx.logsumexp(x, axis=1) - gx.take_along_axis(x, y[:, None])[:, 0]),
+        lambda: -gx.sum(gx.take_along_axis(gx.log(softmax(x)), y.reshape(-1, 1))) / x.shape[0],
     ),
     family(
         "cross_entropy_of_one_example",
