@@ -19,6 +19,7 @@ from graphc.dsl import Tensor
 from graphc.ir import Graph
 from graphc.ops.index import pick
 from graphc.rewrite.tables import RULES, choose
+from graphc.types import FLOATS
 
 LIMIT = 4.0
 SIZES = (1e-20, 1.0, 40.0, 100.0, 1000.0)
@@ -439,9 +440,9 @@ def test_compiled_forms(dtype: object) -> None:
 
 def test_every_rule_is_met() -> None:
     met = set()
-    for form, dtype in itertools.product(FORMS, (gx.float32, gx.float64)):
+    for form, dtype, gradient in itertools.product(FORMS, FLOATS, (False, True)):
         x = gx.input("x", np.shape(form.points), dtype)
-        rules = choose()
+        rules = choose(to_differentiate=gradient)
         rules.rewrite(declared_graph([x], [form.build(x)], "f"))
         met |= {firing.rule.name for firing in rules.log}
     assert {rule.name for rule in RULES if rule.group == "stabilize"} <= met
