@@ -197,6 +197,10 @@ def _permuted(x: Node, *axes: int) -> Node:
     return s.permute_dims(x, axes=axes)
 
 
+def _rows(*nodes: Node) -> Node:
+    return concat(*(s.expand_dims(node, axes=(0,)) for node in nodes), axis=0)
+
+
 def _first_column(x: Node) -> Node:
     column = slice_(x, starts=(0, 0), sizes=(N, 1), steps=(1, 1))
     return s.squeeze(column, axes=(1,))
@@ -264,6 +268,21 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     "softmax_of_terms": (
         case(lambda x, y, z: ew.exp(x) / (ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
         case(lambda x, y, z: ew.exp(z) / (ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+    ),
+    "log_softmax_of_terms": tuple(
+        case(build, FLAT, FLAT, FLAT)
+        for build in (
+            lambda x, y, z: x - sm.logsumexp(_rows(x, y, z), axes=(0,)),
+            lambda x, y, z: sm.logsumexp(_rows(x, y, z), axes=(0,)) - z,
+        )
+    ),
+    "log_softmax_of_two": tuple(
+        case(build, FLAT, FLAT)
+        for build in (
+            lambda x, y: x - sm.logaddexp(x, y),
+            lambda x, y: y - sm.logaddexp(x, y),
+            lambda x, y: sm.logaddexp(x, y) - x,
+        )
     ),
     "compute_before_selecting": (
         *(

@@ -256,6 +256,30 @@ FORMS = (
         why=SATURATED,
     ),
     Form(
+        "log(exp(a) + exp(b) + exp(c)) - a",
+        lambda x: gx.log(gx.exp(x[:, 0]) + gx.exp(x[:, 1]) + gx.exp(x[:, 2])) - x[:, 0],
+        ROWS,
+        units=(0, 1),
+        why=SATURATED,
+    ),
+    Form(
+        "log(exp(a) + exp(b)) - a",
+        lambda x: gx.log(gx.exp(x[:, 0]) + gx.exp(x[:, 1])) - x[:, 0],
+        ROWS,
+    ),
+    Form(
+        "b - log(exp(a) + exp(b))",
+        lambda x: x[:, 1] - gx.log(gx.exp(x[:, 0]) + gx.exp(x[:, 1])),
+        ROWS,
+    ),
+    Form(
+        "c - log(exp(a) + exp(b) + exp(c))",
+        lambda x: x[:, 2] - gx.log(gx.exp(x[:, 0]) + gx.exp(x[:, 1]) + gx.exp(x[:, 2])),
+        ROWS,
+        units=(0, 1),
+        why=SATURATED,
+    ),
+    Form(
         "-log(softmax(x)[:, 1])",
         lambda x: -gx.log(softmax(x)[:, 1]),
         ROWS,

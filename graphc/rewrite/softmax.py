@@ -101,11 +101,37 @@ def softmax_of_terms(node: Node) -> Node | None:
     terms = all_terms(total, SUM) if total.op is ew.add else []
     if (1, power) not in terms or any(s < 0 or term.op is not ew.exp for s, term in terms):
         return None
-    place = terms.index((1, power))
     rows = sm.softmax(_stacked(term.args[0] for _, term in terms), axes=(0,))
-    starts = (place, *(0 for _ in node.shape))
-    row = slice_(rows, starts=starts, sizes=(1, *node.shape), steps=(1,) * len(starts))
+    return _row(rows, terms.index((1, power)))
+
+
+def _row(stack: Node, place: int) -> Node:
+    starts = (place, *(0 for _ in stack.shape[1:]))
+    row = slice_(stack, starts=starts, sizes=(1, *stack.shape[1:]), steps=(1,) * len(starts))
     return shape.squeeze(row, axes=(0,))
+
+
+@on(STABLER, ew.subtract)
+def log_softmax_of_terms(node: Node) -> Node | None:
+    """x - logsumexp(stack(x, y, ...)) -> log_softmax(stack(x, y, ...))[0], and so for the negative"""
+    for x, log in (node.args, node.args[::-1]):
+        stack = log.args[0] if log.op is sm.logsumexp and log.attrs["axes"] == (0,) else log
+        own_row = shape.expand_dims(x, axes=(0,))
+        if stack is not log and stack.op is concat and own_row in stack.args:
+            row = _row(sm.log_softmax(stack, axes=(0,)), stack.args.index(own_row))
+            return row if x is node.args[0] else -row
+    return None
+
+
+@on(STABLER, ew.subtract)
+def log_softmax_of_two(node: Node) -> Node | None:
+    """x - logaddexp(x, y) -> -softplus(y - x), and so for the negative and the other operand"""
+    for x, log in (node.args, node.args[::-1]):
+        if log.op is sm.logaddexp and x in log.args:
+            y = log.args[1] if log.args[0] is x else log.args[0]
+            loss = ew.softplus(y - x)
+            return -loss if x is node.args[0] else loss
+    return None
 
 
 def _log_of_terms(total: Node) -> Node | None:
