@@ -6,9 +6,20 @@ import mpmath
 import numba
 import numpy as np
 import pytest
-from vector_functions import HAS_FMA, PACKED, TYPES, apply, jitted_loop, run, ulp_errors
+from vector_functions import (
+    HAS_FMA,
+    PACKED,
+    TYPES,
+    apply,
+    jitted_call,
+    jitted_loop,
+    run,
+    ulp_errors,
+)
 
 from graphc.runtime import vmath
+from graphc.runtime.inline import Emitted, inline
+from graphc.runtime.vmath import exp_within
 
 NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus")
 CASES = [pytest.param(name, kind, id=f"{name}_{kind}") for name in NAMES for kind in TYPES]
@@ -98,7 +109,7 @@ def test_error_is_what_the_documentation_says(loops, name, kind):
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_plain_python_is_within_two_ulp_and_keeps_the_type(name, kind):
     x = sample(name, kind, count=200)
-    results = apply(getattr(vmath, f"{name}_{kind}").py_func, x)
+    results = apply(getattr(vmath, f"{name}_{kind}"), x)
     assert {type(result) for result in results} == {TYPES[kind]}
     assert worst(name, x, np.array(results)) <= 2.0
 
@@ -106,7 +117,7 @@ def test_plain_python_is_within_two_ulp_and_keeps_the_type(name, kind):
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_loop_agrees_with_single_calls(loops, name, kind):
     x = np.append(sample(name, kind, count=100), TYPES[kind]([np.nan, np.inf, -np.inf, 0.0, -0.0]))
-    single = np.array(apply(getattr(vmath, f"{name}_{kind}"), x), TYPES[kind])
+    single = np.array(apply(jitted_call(getattr(vmath, f"{name}_{kind}")), x), TYPES[kind])
     np.testing.assert_array_equal(run(loops[name, kind], x), single)
 
 
@@ -121,8 +132,8 @@ def test_special_values_are_those_of_numpy(loops, name, kind):
         expected = NUMPY[name](x)
     for got in (
         run(loops[name, kind], x),
+        np.array(apply(jitted_call(getattr(vmath, f"{name}_{kind}")), x), dtype),
         np.array(apply(getattr(vmath, f"{name}_{kind}"), x), dtype),
-        np.array(apply(getattr(vmath, f"{name}_{kind}").py_func, x), dtype),
     ):
         np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
         special = np.isinf(expected) | (expected == 0) | np.isinf(x) | (x == 0)
@@ -140,6 +151,22 @@ def test_loops_are_packed(loops, name, kind):
     run(loops[name, kind], TYPES[kind]([1.0]))
     (assembly,) = loops[name, kind].inspect_asm().values()
     assert PACKED[kind].search(assembly)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_processors_without_an_instruction_for_powers_of_two_find_the_same(kind):
+    constants = {"f32": vmath.F32, "f64": vmath.F64}[kind]
+
+    @inline(TYPES[kind])
+    def exp(x):
+        if isinstance(x, Emitted):
+            x = Emitted(x.builder, x.value, scales=False)
+        return exp_within(constants, x)
+
+    x = np.linspace(constants.exp_min, np.log(np.finfo(TYPES[kind]).max), 5000, dtype=TYPES[kind])
+    found = run(jitted_loop(exp), x)
+    assert np.any((found > 0) & (found < np.finfo(TYPES[kind]).tiny))
+    np.testing.assert_array_equal(found, run(jitted_loop(getattr(vmath, f"exp_{kind}")), x))
 
 
 def test_gates_of_several_functions_are_packed_and_right():

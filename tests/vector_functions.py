@@ -49,6 +49,16 @@ def jitted_loop(function):
     return loop
 
 
+def jitted_call(function):
+    """One call of it, as jitted code makes it outside loops; Numba returns Python's floats."""
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def call(x):
+        return function(x)
+
+    return call
+
+
 def run(loop, x):
     """The results of such a loop."""
     out = np.empty_like(x)

@@ -23,8 +23,8 @@ from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
 INDENT = "    "
-_WORD = re.compile(r"[A-Za-z_]\w*")
-_ATOM = re.compile(r"-?[\w.]+|np\.\w+\(-?[\w.+]+\)")
+_WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+_ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from graphc.facts import Definition, Domain, Sample, ScalarCode
 from graphc.ir import Array, Node, Op, Rejected, filled
@@ -105,7 +105,7 @@ gelu: Op = gate(
     "gelu",
     infer=_infer_activation,
     expand=lambda x: x * (0.5 * erfc(-_ROOT_HALF * x)),
-    reference=lambda x: x * (x.dtype.type(0.5) * special.erfc(x * x.dtype.type(-_ROOT_HALF))),
+    reference=lambda x: x * (x.dtype.type(0.5) * scipy.special.erfc(x * x.dtype.type(-_ROOT_HALF))),
     vjp=lambda g, out, x: (g * gelu_slope(x),),
     samples=(Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -10.0, 100.0)),)),),
 )

@@ -7,7 +7,7 @@ from math import pi, sqrt
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from graphc.facts import Domain
 from graphc.ir import Array, Op
@@ -25,14 +25,14 @@ def _in_float64(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
 
 def _log_erfc(x: Array) -> Any:
     # Neither way cancels where it is used: at 0 the result is 0, far above it erfc underflows.
-    far = np.log(special.erfcx(np.maximum(x, 0.5))) - np.square(x)
-    return np.where(x > 0.5, far, np.log1p(-special.erf(x)))
+    far = np.log(scipy.special.erfcx(np.maximum(x, 0.5))) - np.square(x)
+    return np.where(x > 0.5, far, np.log1p(-scipy.special.erf(x)))
 
 
 erf: Op = elementwise(
     "erf",
     dtypes=FLOATS,
-    reference=_in_float64(special.erf),
+    reference=_in_float64(lambda x: scipy.special.erf(x)),
     code="vmath_special.erf_{suffix}({0})",
     vjp=lambda g, out, x: (g * (_SLOPE * exp(-square(x))),),
     samples=(Domain(-2, 2, also=(*SPECIAL, 7.0, 1e-20), smooth=(0.0,)),),
@@ -41,7 +41,7 @@ erf: Op = elementwise(
 erfc: Op = elementwise(
     "erfc",
     dtypes=FLOATS,
-    reference=_in_float64(special.erfc),
+    reference=_in_float64(lambda x: scipy.special.erfc(x)),
     code="vmath_special.erfc_{suffix}({0})",
     vjp=lambda g, out, x: (g * (-_SLOPE * exp(-square(x))),),
     samples=(Domain(-2, 2, also=(*SPECIAL, 5.0, -7.0, 1e3), smooth=(0.0,)),),
@@ -50,7 +50,7 @@ erfc: Op = elementwise(
 erfcx: Op = elementwise(
     "erfcx",
     dtypes=FLOATS,
-    reference=_in_float64(special.erfcx),
+    reference=_in_float64(lambda x: scipy.special.erfcx(x)),
     code="vmath_special.erfcx_{suffix}({0})",
     vjp=lambda g, out, x: (chain(g, 2 * x * out - _SLOPE),),
     samples=(Domain(-1, 3, also=(*SPECIAL, 1e10, -1e3), smooth=(0.0,)),),

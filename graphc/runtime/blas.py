@@ -14,14 +14,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
-from numba.np.linalg import ensure_blas
 
 from .buffers import Buffer, as_buffer, buffer_value
 
 __all__ = ["batched_matmul", "matmul"]
-
-# A cached function calls BLAS without passing through Numba's own check that SciPy provides it.
-ensure_blas()
 
 _KINDS = {types.float32: "s", types.float64: "d"}
 
@@ -114,6 +110,8 @@ class _Template(AbstractTemplate):  # type: ignore[misc]
         if not all(isinstance(kind, Buffer) for kind in kinds):
             return None
         if len({kind.dtype for kind in kinds}) > 1 or not _has_product(kinds[2].dtype):
+            return None
+        if isinstance(args[2], types.Array) and not args[2].mutable:
             return None
         rest = (types.boolean, types.boolean, *(types.intp,) * (len(args) - 5))
         return signature(types.none, *args[:3], *rest)

@@ -41,8 +41,10 @@ models.register_default(Buffer)(models.PointerModel)
 
 
 def as_buffer(kind: Any) -> Any:
-    """Return the Numba type as which a gate sees an argument: an array is its buffer."""
-    return Buffer(kind.dtype) if isinstance(kind, types.Array) else types.unliteral(kind)
+    """Return the Numba type as which a gate sees an argument: a C-contiguous array is its buffer."""
+    if isinstance(kind, types.Array):
+        return Buffer(kind.dtype) if kind.layout == "C" else None
+    return types.unliteral(kind)
 
 
 def buffer_value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
@@ -53,17 +55,29 @@ def buffer_value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 
 def bool_(workspace: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
-    """Return the bools that start at byte ``start`` of a workspace of bytes."""
+    """Return the bools that start at byte ``start`` of a workspace of bytes.
+
+    >>> bool_(np.zeros(16, np.uint8), 12).size
+    4
+    """
     return workspace[start:].view(np.bool_)
 
 
 def int32(workspace: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
-    """Return the 32-bit integers that start at byte ``start`` of a workspace of bytes."""
+    """Return the 32-bit integers that start at byte ``start`` of a workspace of bytes.
+
+    >>> int32(np.zeros(16, np.uint8), 4).size
+    3
+    """
     return _view(workspace, start, np.int32)
 
 
 def int64(workspace: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
-    """Return the 64-bit integers that start at byte ``start`` of a workspace of bytes."""
+    """Return the 64-bit integers that start at byte ``start`` of a workspace of bytes.
+
+    >>> int64(np.zeros(16, np.uint8), 8).size
+    1
+    """
     return _view(workspace, start, np.int64)
 
 
@@ -77,7 +91,11 @@ def float32(workspace: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
 
 
 def float64(workspace: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
-    """Return the double-precision numbers that start at byte ``start`` of a workspace of bytes."""
+    """Return the double-precision numbers that start at byte ``start`` of a workspace of bytes.
+
+    >>> float64(np.zeros(16, np.uint8), 8).size
+    1
+    """
     return _view(workspace, start, np.float64)
 
 
@@ -90,6 +108,8 @@ def _register(function: Any, dtype: Any) -> None:
     @type_callable(function)
     def type_view(context: Any) -> Any:
         def typer(workspace: Any, start: Any) -> Any:
+            if not isinstance(workspace, Buffer) or not isinstance(start, types.Integer):
+                return None
             return signature(Buffer(dtype), workspace, types.intp)
 
         return typer

@@ -29,12 +29,30 @@ def gate(function: _Function) -> _Function:
 
     Its arguments are buffers, C-contiguous arrays, which it sees as buffers, and numbers. No two
     buffers that it writes, or writes and reads, overlap. In plain Python it is called with flat arrays.
+
+    >>> @gate
+    ... def doubled(x, y, n):
+    ...     for i in range(n):
+    ...         y[i] = 2 * x[i]
+    >>> y = [0, 0]
+    >>> doubled([1, 2], y, 2)
+    >>> y
+    [2, 4]
     """
     return _compiled_into_callers(function, {"contract"})
 
 
 def exact_gate(function: _Function) -> _Function:
-    """As `gate`, but every operation rounds on its own."""
+    """As `gate`, but every operation rounds on its own.
+
+    >>> @exact_gate
+    ... def product_and_sum(x, y):
+    ...     y[0] = x[0] * x[1] + x[2]
+    >>> y = [0]
+    >>> product_and_sum([2, 3, 4], y)
+    >>> y
+    [10]
+    """
     return _compiled_into_callers(function, False)
 
 
@@ -47,7 +65,8 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
         key = function
 
         def generic(self, args: Any, kws: Any) -> Any:
-            return signature(types.none, *args)
+            fits = all(as_buffer(kind) is not None for kind in args)
+            return signature(types.none, *args) if fits else None
 
     infer_global(function, types.Function(Template))
 
@@ -61,8 +80,10 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
         library = context.active_code_library
         compiled = known.setdefault(library, {})
         if kinds not in compiled:
+            # An option that is off would be left as it is in the caller's context.
+            own = context.subtarget(fastmath=flags.fastmath)
             compiled[kinds] = compile_internal(
-                context.typing_context, context, library, function, kinds, types.none, flags, {}
+                own.typing_context, own, library, function, kinds, types.none, flags, {}
             ).fndesc
         callee = context.declare_function(builder.module, compiled[kinds])
         status, _ = context.call_conv.call_function(

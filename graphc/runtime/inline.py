@@ -1,0 +1,270 @@
+"""Straight-line functions that are written out in their callers, where LLVM vectorises them.
+
+Such a function is ordinary Python on one number: arithmetic, comparisons, and the few operations
+below. Called from Python it computes with NumPy scalars. Called from jitted code it runs once, while
+the caller is compiled, on stand-ins that write one instruction for every operation. Numba has nothing
+to type or to link then, and a call costs its caller no more time than its instructions do.
+
+Literals among the operands take the type of the others. The arithmetic is IEEE, except that a product
+and a sum may fuse, whatever the caller allows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import lower_builtin, type_callable
+from numba.np.numpy_support import from_dtype
+
+__all__ = [
+    "at_least",
+    "at_most",
+    "bits",
+    "constant",
+    "copy_sign",
+    "from_bits",
+    "inline",
+    "polynomial",
+    "select",
+    "times_power",
+]
+
+_FUSE = ("contract",)
+
+
+class Emitted:
+    """A number, integer or truth value that the code being written will compute."""
+
+    __slots__ = ("builder", "scales", "value")
+
+    def __init__(self, builder: Any, value: Any, scales: bool) -> None:
+        self.builder, self.value = builder, value
+        self.scales = scales
+        """Whether the processor has an instruction that multiplies by a power of two."""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is a float, of either width."""
+        return isinstance(self.value.type, ir.FloatType | ir.DoubleType)
+
+    @property
+    def width(self) -> int:
+        """The number of bits."""
+        return {ir.FloatType(): 32, ir.DoubleType(): 64}.get(
+            self.value.type
+        ) or self.value.type.width
+
+    def new(self, value: Any) -> Emitted:
+        """The result of an instruction."""
+        return Emitted(self.builder, value, self.scales)
+
+    def operand(self, other: Any) -> Any:
+        """Another operand of an instruction: a result, or a constant of the same type."""
+        return other.value if isinstance(other, Emitted) else ir.Constant(self.value.type, other)
+
+    def call(self, intrinsic: str, *others: Any) -> Emitted:
+        """The result of one of LLVM's functions of numbers of one type."""
+        kind = self.value.type
+        function_type = ir.FunctionType(kind, [kind] * (1 + len(others)))
+        function = self.builder.module.declare_intrinsic(intrinsic, [kind], function_type)
+        return self.new(self.builder.call(function, [self.value, *map(self.operand, others)]))
+
+    def _arithmetic(self, name: str, left: Any, right: Any) -> Emitted:
+        if self.is_float:
+            return self.new(getattr(self.builder, f"f{name}")(left, right, flags=_FUSE))
+        return self.new(getattr(self.builder, name)(left, right))
+
+    def __add__(self, other: Any) -> Emitted:
+        return self._arithmetic("add", self.value, self.operand(other))
+
+    def __radd__(self, other: Any) -> Emitted:
+        return self._arithmetic("add", self.operand(other), self.value)
+
+    def __sub__(self, other: Any) -> Emitted:
+        return self._arithmetic("sub", self.value, self.operand(other))
+
+    def __rsub__(self, other: Any) -> Emitted:
+        return self._arithmetic("sub", self.operand(other), self.value)
+
+    def __mul__(self, other: Any) -> Emitted:
+        return self._arithmetic("mul", self.value, self.operand(other))
+
+    def __rmul__(self, other: Any) -> Emitted:
+        return self._arithmetic("mul", self.operand(other), self.value)
+
+    def __truediv__(self, other: Any) -> Emitted:
+        return self._arithmetic("div", self.value, self.operand(other))
+
+    def __rtruediv__(self, other: Any) -> Emitted:
+        return self._arithmetic("div", self.operand(other), self.value)
+
+    def __neg__(self) -> Emitted:
+        return self.new(self.builder.fneg(self.value))
+
+    def __abs__(self) -> Emitted:
+        return self.call("llvm.fabs")
+
+    def __lshift__(self, count: int) -> Emitted:
+        return self.new(self.builder.shl(self.value, self.operand(count)))
+
+    def __rshift__(self, count: int) -> Emitted:
+        return self.new(self.builder.lshr(self.value, self.operand(count)))
+
+    def __and__(self, other: Any) -> Emitted:
+        return self.new(self.builder.and_(self.value, self.operand(other)))
+
+    def __or__(self, other: Any) -> Emitted:
+        return self.new(self.builder.or_(self.value, self.operand(other)))
+
+    def _compare(self, relation: str, other: Any) -> Emitted:
+        return self.new(self.builder.fcmp_ordered(relation, self.value, self.operand(other)))
+
+    def __lt__(self, other: Any) -> Emitted:
+        return self._compare("<", other)
+
+    def __gt__(self, other: Any) -> Emitted:
+        return self._compare(">", other)
+
+    def __eq__(self, other: object) -> Any:
+        return self._compare("==", other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def constant(value: float, like: Any) -> Any:
+    """A number of the type of ``like``; literals among operands become that by themselves."""
+    return like.new(like.operand(value)) if isinstance(like, Emitted) else type(like)(value)
+
+
+def select(condition: Any, x: Any, y: Any) -> Any:
+    """``x`` if ``condition`` holds, else ``y``; one of the two may be a literal."""
+    if not isinstance(condition, Emitted):
+        chosen, other = (x, y) if condition else (y, x)
+        return type(other)(chosen) if isinstance(other, np.floating) else chosen
+    known = x if isinstance(x, Emitted) else y
+    value = condition.builder.select(condition.value, known.operand(x), known.operand(y))
+    return condition.new(value)
+
+
+def at_most(x: Any, bound: Any) -> Any:
+    """The smaller one, or nan if ``x`` is.
+
+    >>> at_most(np.float32(3), 2.0)
+    np.float32(2.0)
+    """
+    return select(x > bound, bound, x)
+
+
+def at_least(x: Any, bound: Any) -> Any:
+    """The larger one, or nan if ``x`` is."""
+    return select(x < bound, bound, x)
+
+
+def copy_sign(x: Any, sign: Any) -> Any:
+    """|x| with the sign of ``sign``, of a zero or nan too."""
+    return x.call("llvm.copysign", sign) if isinstance(x, Emitted) else np.copysign(x, sign)
+
+
+def polynomial(x: Any, coefficients: Sequence[float]) -> Any:
+    """The polynomial in ``x`` by Horner's rule, the coefficient of the highest power first.
+
+    >>> polynomial(np.float64(2), (3.0, 0.0, 1.0))
+    np.float64(13.0)
+    """
+    result: Any = coefficients[0]
+    for coefficient in coefficients[1:]:
+        result = result * x + coefficient
+    return result
+
+
+def bits(x: Any) -> Any:
+    """The bits of a float as an unsigned integer: from Python an int, which does not wrap around."""
+    if isinstance(x, Emitted):
+        return x.new(x.builder.bitcast(x.value, ir.IntType(x.width)))
+    return int(x.view(np.uint32 if x.dtype == np.float32 else np.uint64))
+
+
+def from_bits(integer: Any, like: Any) -> Any:
+    """The float of the type of ``like`` that has these bits, the low ones of the integer."""
+    if isinstance(integer, Emitted):
+        return integer.new(integer.builder.bitcast(integer.value, like.value.type))
+    unsigned = np.uint32 if like.dtype == np.float32 else np.uint64
+    return unsigned(integer & int(np.iinfo(unsigned).max)).view(like.dtype)
+
+
+def times_power(x: Any, n: Any) -> Any:
+    """``x * 2**n``, rounded once, for an integer n for which the square root of 2**n is a normal float.
+
+    >>> times_power(np.float32(3), -1)
+    np.float32(1.5)
+    """
+    if not isinstance(x, Emitted):
+        # The exponent of a nan can be anything.
+        return np.ldexp(x, max(min(n, 5000), -5000))
+    return _times_power_by_instruction(x, n) if x.scales else _times_power_by_products(x, n)
+
+
+def _times_power_by_instruction(x: Emitted, n: Emitted) -> Emitted:
+    builder, kind, integer = x.builder, x.value.type, ir.IntType(32)
+    function_type = ir.FunctionType(kind, [kind, integer])
+    name = "llvm.ldexp"
+    function = builder.module.declare_intrinsic(name, [kind, integer], function_type)
+    exponent = n.value if n.width == 32 else builder.trunc(n.value, integer)
+    return x.new(builder.call(function, [x.value, exponent]))
+
+
+def _times_power_by_products(x: Emitted, n: Emitted) -> Emitted:
+    """2**n itself may be no float: the product with one half of it is exact, that with the other rounds."""
+    digits = 23 if x.width == 32 else 52
+    bias = 127 if x.width == 32 else 1023
+    half = n.new(n.builder.ashr(n.value, n.operand(1)))
+    for power in (half, n - half):
+        x = x * from_bits((power + bias) << digits, x)
+    return x
+
+
+def inline(kind: type[np.floating[Any]]) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    """Make a function of one number of this type one that is written out in jitted callers.
+
+    From Python it takes a number and returns a NumPy scalar of that type, and does not warn. The body
+    makes one choice only of what to write: it has no branch on values, and loops known beforehand.
+
+    >>> @inline(np.float64)
+    ... def relu(x):
+    ...     return at_least(x, 0.0)
+    >>> relu(-2.0), relu(float("nan"))
+    (np.float64(0.0), np.float64(nan))
+    """
+
+    def decorate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @functools.wraps(function)
+        def scalar(x: Any) -> Any:
+            with np.errstate(all="ignore"):
+                return kind(function(kind(x)))
+
+        _register(scalar, function, from_dtype(np.dtype(kind)))
+        return scalar
+
+    return decorate
+
+
+def _register(name: Callable[[Any], Any], body: Callable[[Any], Any], kind: Any) -> None:
+    """Make jitted code that calls ``name`` contain the instructions of ``body``."""
+
+    @type_callable(name)
+    def type_call(context: Any) -> Any:
+        def typer(x: Any) -> Any:
+            return signature(kind, kind) if isinstance(x, types.Float | types.Integer) else None
+
+        return typer
+
+    @lower_builtin(name, kind)
+    def lower_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        features = context.codegen().magic_tuple()[2]
+        return body(Emitted(builder, args[0], "+avx512f" in features)).value
