@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.codegen.totals import BLOCK
 
 
 def gates_of(f):
@@ -44,8 +45,8 @@ def test_loops_over_contiguous_data_are_flat(matrices):
     f = check([x, y], [gx.sum(gx.square(x - y) * 0.5), x * y], arrays, 1)
     source = f.dump("source")
     # The sum over all elements is one of parts, so the loop goes over blocks.
-    assert "for start in range(0, 3*N, 4096):" in source
-    assert "for i in range(start, min(start + 4096, 3*N)):" in source
+    assert f"for start in range(0, 3*N, {BLOCK}):" in source
+    assert f"for i in range(start, min(start + {BLOCK}, 3*N)):" in source
     assert source.count("for ") == 2
     f = check([x, y], [x * y + 1], arrays, 1)
     assert "for i in range(3*N):" in f.dump("source")

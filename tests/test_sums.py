@@ -20,7 +20,6 @@ DISTRIBUTIONS = {
     "many magnitudes": lambda rng, n: rng.lognormal(0, 5, n),
     "equal": lambda rng, n: np.full(n, 0.1),
     "growing": lambda rng, n: np.sort(rng.exponential(size=n)),
-    "signs in turn": lambda rng, n: rng.uniform(1, 2, n) * np.resize([1, -1], n),
 }
 
 every_distribution = pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -47,15 +46,16 @@ def root_mean_square(errors):
     return math.sqrt(np.mean(np.square(np.asarray(errors, np.float64))))
 
 
-def assert_as_exact(found, theirs, exact):
-    """The errors are no more than four times NumPy's; rounding of the results is allowed in any case.
+ULPS = 2
+"""So many units in the last place are as good as exact: NumPy's error may be 0 by luck."""
 
-    All are arrays of sums of the same kind: a single sum of NumPy's may be exact by luck.
-    """
+
+def assert_as_exact(found, theirs, exact):
+    """The errors of ``found`` are no more than four times NumPy's, in the mean over sums of one kind."""
     found, theirs, exact = (np.asarray(a) for a in (found, theirs, exact))
-    rounding = np.spacing(np.abs(exact).astype(found.dtype)).astype(np.float64)
-    ours = root_mean_square(found - exact)
-    assert ours <= 4 * root_mean_square(theirs - exact) + root_mean_square(rounding)
+    unit = np.spacing(np.abs(exact).astype(found.dtype)).astype(np.float64)
+    ours, numpys = (root_mean_square(each - exact) for each in (found, theirs))
+    assert ours <= 4 * numpys + ULPS * root_mean_square(unit)
 
 
 # One long vector. A sum of float32 in float64 is exact enough to be the true one.
@@ -91,10 +91,17 @@ def test_sums_of_double_floats(name, functions):
 def test_the_sum_of_ten_million_double_floats(functions):
     call, _ = functions[np.float64]
     x = np.random.default_rng(0).normal(size=COUNT)
-    exact = math.fsum(x)
-    found = abs(call(x)[0] - exact)
-    # A part of 4096 elements in lanes loses some roundings of its own, and adding parts loses nothing.
-    assert found <= 4 * max(abs(np.sum(x) - exact), np.spacing(exact))
+    assert_as_exact([call(x)[0]], [np.sum(x)], [math.fsum(x)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_that_cancel(dtype, functions):
+    """Signs in turn: a lane of a vector has one sign, and lanes cancel only when they are added up."""
+    call, _ = functions[dtype]
+    x = np.random.default_rng(0).uniform(1, 2, COUNT // 10).astype(dtype)
+    x[::2] *= -1
+    error = abs(float(call(x)[0]) - math.fsum(x))
+    assert error <= np.finfo(dtype).eps / 16 * math.fsum(np.abs(x))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
@@ -111,34 +118,64 @@ def test_sums_of_whole_numbers_are_exact_at_every_length(count, dtype, functions
 # Rows and columns.
 
 
-SHAPES = [(1000, 10_000), (100_000, 100), (1_000_000, 8), (3, 3_000_000), (2_000_000, 1)]
+SHAPES = [(1000, 10_000), (100_000, 100), (1_000_000, 8), (3, 3_000_000)]
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def matrices(name, shape, dtype):
+    """Three matrices of a distribution."""
+    for seed in range(3):
+        values = DISTRIBUTIONS[name](np.random.default_rng(seed), math.prod(shape))
+        yield values.astype(dtype).reshape(shape)
+
+
+@every_shape
 @pytest.mark.parametrize("name", ["uniform", "normal", "equal"])
 def test_sums_of_rows_columns_and_all(name, shape, functions):
     _, call = functions[np.float32]
-    rng = np.random.default_rng(0)
-    z = DISTRIBUTIONS[name](rng, math.prod(shape)).astype(np.float32).reshape(shape)
-    rows, columns, total, largest = call(z)
-    wide = z.astype(np.float64)
-    assert_as_exact(rows, z.sum(axis=1), wide.sum(axis=1))
-    assert_as_exact(columns, z.sum(axis=0), wide.sum(axis=0))
-    assert_as_exact([total], [z.sum()], [wide.sum()])
-    assert_as_exact([largest], [z.max(axis=1).sum()], [wide.max(axis=1).sum()])
+    found, theirs, exact = [], [], []
+    for z in matrices(name, shape, np.float32):
+        wide = z.astype(np.float64)
+        found.append(call(z)[:3])
+        theirs.append([z.sum(axis=1), z.sum(axis=0), z.sum()])
+        exact.append([wide.sum(axis=1), wide.sum(axis=0), wide.sum()])
+    for kind in range(3):
+        assert_as_exact(*([row[kind] for row in rows] for rows in (found, theirs, exact)))
 
 
 @pytest.mark.parametrize("shape", [(1000, 1000), (100_000, 10), (20, 50_000)], ids=str)
-def test_sums_of_rows_columns_and_all_of_double_floats(shape, functions):
+@pytest.mark.parametrize("name", ["normal", "many magnitudes"])
+def test_sums_of_rows_columns_and_all_of_double_floats(name, shape, functions):
     _, call = functions[np.float64]
-    z = np.random.default_rng(0).normal(size=shape) * 10.0 ** np.arange(-5, 5).repeat(
-        math.prod(shape) // 10
-    ).reshape(shape)
-    rows, columns, total, largest = call(z)
-    assert_as_exact(rows, z.sum(axis=1), [math.fsum(row) for row in z])
-    assert_as_exact(columns, z.sum(axis=0), [math.fsum(column) for column in z.T])
-    assert_as_exact([total], [z.sum()], [math.fsum(z.ravel())])
-    assert_as_exact([largest], [z.max(axis=1).sum()], [math.fsum(z.max(axis=1))])
+    found, theirs, exact = [], [], []
+    for z in matrices(name, shape, np.float64):
+        found.append(call(z)[:3])
+        theirs.append([z.sum(axis=1), z.sum(axis=0), z.sum()])
+        exact.append([[*map(math.fsum, z)], [*map(math.fsum, z.T)], math.fsum(z.ravel())])
+    for kind in range(3):
+        assert_as_exact(*([row[kind] for row in rows] for rows in (found, theirs, exact)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_shape
+def test_sums_of_results_of_rows(shape, dtype, functions):
+    """The loop of the sum has loops inside, which find the largest elements of the rows."""
+    _, call = functions[dtype]
+    found, theirs, exact = [], [], []
+    for z in matrices("uniform", shape, dtype):
+        largest = z.max(axis=1)
+        found.append(call(z)[3])
+        theirs.append(largest.sum())
+        exact.append(math.fsum(largest))
+    assert_as_exact(found, theirs, exact)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_single_column_is_summed_like_a_vector(dtype, functions):
+    """A column of a matrix is added up row by row, except by NumPy where it is the only one."""
+    _, call = functions[dtype]
+    for z in matrices("uniform", (2_000_000, 1), dtype):
+        assert_as_exact(call(z)[1], z.sum(axis=0), [math.fsum(z.ravel())])
 
 
 def test_the_loss_over_a_million_rows_is_as_exact_as_numpys():
