@@ -27,9 +27,12 @@ SUFFIXES = ("sum", "lost", "part")
 
 def is_long(loop: Loop) -> bool:
     """Whether an innermost loop may have more than `BLOCK` iterations."""
-    if any(isinstance(step, Loop) for step in loop.body):
-        return False
-    return not isinstance(loop.size, int) or loop.size > BLOCK
+    return not _surrounds(loop) and (not isinstance(loop.size, int) or loop.size > BLOCK)
+
+
+def _surrounds(loop: Loop) -> bool:
+    """Whether there are loops in the iterations of a loop."""
+    return any(isinstance(step, Loop) for step in loop.body)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Total:
     """The running total of one reduction: the lines before, in and behind the loops that it runs over.
 
     Over the axes from ``first_inner`` on it is a variable, ``name``; a reduction over other axes too adds that
-    variable, or each element, to memory. ``place`` is where, and ``clear`` what fills it first.
+    variable, or each element, to memory. ``place`` is where, and ``clear`` what fills it first. ``in_parts``
+    says that parts are added up first; with ``one_by_one`` every element is one.
     """
 
     node: Node
@@ -46,6 +50,7 @@ class Total:
     first_inner: int
     outermost: int
     in_parts: bool
+    one_by_one: bool
     place: str
     clear: Callable[[str], list[str]]
 
@@ -80,10 +85,13 @@ class Total:
 
     def before_part(self, axis: int) -> list[str]:
         """The lines before the loop over ``axis`` in each of its blocks."""
-        return [f"{self.name}_part = {self._start}"] if self.in_parts and axis == self.inner else []
+        has_part = self.in_parts and not self.one_by_one and axis == self.inner
+        return [f"{self.name}_part = {self._start}"] if has_part else []
 
     def element(self, value: str) -> str:
         """What the innermost loop does with an element."""
+        if self.one_by_one:
+            return self._add_part(value)
         if self.first_inner > self.inner:
             return f"{self.place} = {self._step}({self.place}, {value})"
         total = f"{self.name}_part" if self.in_parts else self.name
@@ -91,12 +99,15 @@ class Total:
 
     def after_part(self, axis: int) -> list[str]:
         """The lines behind the loop over ``axis`` in each of its blocks."""
-        if not self.in_parts or axis != self.inner:
+        if not self.in_parts or self.one_by_one or axis != self.inner:
             return []
-        total, lost, part = (f"{self.name}_{suffix}" for suffix in SUFFIXES)
+        return [self._add_part(f"{self.name}_part")]
+
+    def _add_part(self, part: str) -> str:
+        total, lost = f"{self.name}_sum", f"{self.name}_lost"
         if self.node.dtype == float32:
-            return [f"{total} = {total} + np.float64({part})"]
-        return [f"{total}, {lost} = accumulate.carry({total}, {lost}, {part})"]
+            return f"{total} = {total} + np.float64({part})"
+        return f"{total}, {lost} = accumulate.carry({total}, {lost}, {part})"
 
     def after(self, axis: int) -> list[str]:
         """The lines behind the loop over ``axis``."""
@@ -119,6 +130,11 @@ def total(
     first_inner = 0 if flat else trailing_axes(node)
     is_local = flat or is_local_total(node)
     is_float_sum = is_float(node.dtype) and node.op.name == "sum"
-    in_parts = is_local and is_float_sum and (first_inner < inner or is_long(loop))
+    # Around an inner loop nothing vectorises, so that each element may be a part.
+    one_by_one = is_local and is_float_sum and first_inner == inner and _surrounds(loop)
+    several = first_inner < inner or is_long(loop) or one_by_one
+    in_parts = is_local and is_float_sum and several
     outermost = first_inner if is_local else min(node.attrs["axes"])
-    return Total(node, name, inner, first_inner, outermost, in_parts, place, clear)
+    return Total(
+        node, name, inner, first_inner, outermost, in_parts, one_by_one, place, clear
+    )
