@@ -287,7 +287,7 @@ def replaced(x, outputs):
         # The operand is read for the last time for the second result.
         (lambda y: [gx.exp(y) @ W, gx.sin(y) @ W], ["sin"]),
         # Every element is read before the row it is in is written.
-        (lambda y: [gx.nn.softmax(y) @ W], ["divide"]),
+        (lambda y: [gx.nn.softmax(y) @ W], ["multiply"]),
         (lambda y: [gx.exp(y + y.sum(axis=1, keepdims=True)) @ W], ["exp"]),
     ],
     ids=["element", "two results", "softmax", "row"],
