@@ -18,6 +18,7 @@ from graphc.function import Function, Plan
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
+from graphc.fuse.onehot import look_up
 from graphc.fuse.products import inline_products
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
@@ -41,6 +42,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(rules.join, stage="gates"),
         Pass(expand),
         Pass(rules.simplify),
+        Pass(look_up),
         Pass(inline_products),
         Pass(materialize),
         Pass(fuse, stage="fused"),
