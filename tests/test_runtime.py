@@ -288,42 +288,6 @@ def scatter_add(index, source, out, outer, n, inner, count):
     kernels.scatter_add(index, source, out, outer, n, inner, count)
 
 
-EXTREMA = [(kernels.argmax, np.argmax), (kernels.argmin, np.argmin)]
-
-
-@either
-@pytest.mark.parametrize("dtype", [*NUMBERS, np.bool_])
-@pytest.mark.parametrize(("kernel", "reference"), EXTREMA)
-def test_position_of_the_extremum(kernel, reference, dtype, compiled):
-    run = compiled(on_rows(kernel))
-    for n in (1, 2, 50):
-        x = numbers((20, n), np.int64, n)
-        x = (x > 0) if dtype is np.bool_ else x.astype(dtype)
-        out = np.empty(20, np.int64)
-        run(x.reshape(-1), out, 20, n)
-        np.testing.assert_array_equal(out, reference(x, 1))
-
-
-@either
-@pytest.mark.parametrize(("kernel", "reference"), EXTREMA)
-def test_position_of_special_extrema(kernel, reference, compiled):
-    run = compiled(on_rows(kernel))
-    values = (np.nan, np.inf, -np.inf, 0.0, -0.0)
-    x = np.array(list(itertools.product(values, repeat=3)))
-    out = np.empty(len(x), np.int64)
-    run(readonly(x).reshape(-1), out, len(x), 3)
-    np.testing.assert_array_equal(out, reference(x, 1))
-
-
-@either
-@pytest.mark.parametrize(("kernel", "reference"), EXTREMA)
-def test_position_of_no_extremum(kernel, reference, compiled):
-    run = compiled(on_rows(kernel))
-    run(np.empty(0), np.empty(0, np.int64), 0, 0)
-    with pytest.raises(ValueError, match="of an empty axis"):
-        run(np.empty(0), np.empty(2, np.int64), 2, 0)
-
-
 @either
 @pytest.mark.parametrize("dtype", NUMBERS)
 @pytest.mark.parametrize("index_dtype", INTEGERS)
@@ -382,17 +346,16 @@ from graphc.runtime.gate import gate
 
 
 @gate
-def compute(x, index, out, stack, order, workspace, n):
+def compute(x, index, out, stack, workspace, n):
     rest = buffers.float32(workspace, 8)
     rest[0] = x[1]
     blas.matmul(x, x, out, False, True, n, 2, n)
     blas.batched_matmul(x, x, stack, False, True, n, 2, n, 1)
-    kernels.argmax(x, order, n, 2)
     kernels.product_of_others(x, rest, n, 2)
 
 
 @numba.njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True)
-def run(x, index, out, stack, order):
+def run(x, index, out, stack):
     total = x.dtype.type(0)
     largest = x[0, 0]
     seen = False
@@ -402,7 +365,7 @@ def run(x, index, out, stack, order):
         largest = accumulate.maximum(largest, x[row, 1])
         seen = accumulate.logical_or(seen, x[row, 1] > 0)
     workspace = np.empty(64, np.uint8)
-    compute(x, index, out, stack, order, workspace, x.shape[0])
+    compute(x, index, out, stack, workspace, x.shape[0])
     added = np.empty_like(x)
     kernels.scatter_add(index, x, added, 1, x.shape[0], x.shape[1], x.shape[0])
     return total, largest, seen, added[2, 1], workspace[12]
@@ -411,12 +374,10 @@ def run(x, index, out, stack, order):
 x = np.arange(6, dtype=np.float32).reshape(3, 2)
 index = np.array([0, -1, 1])
 out, stack = np.empty((3, 3), x.dtype), np.empty((1, 3, 3), x.dtype)
-order = np.empty(3, np.int64)
-result = run(x, index, out, stack, order)
+result = run(x, index, out, stack)
 assert result == (6, 5, True, 3, 0), result
 assert np.array_equal(out, x @ x.T), out
 assert np.array_equal(stack[0], out), stack
-assert order.tolist() == [1, 1, 1], order
 print(sum(run.stats.cache_hits.values()), sum(run.stats.cache_misses.values()))
 """
 
