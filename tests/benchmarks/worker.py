@@ -56,7 +56,7 @@ class Worker:
     def prepare(self, row: str) -> dict[str, Any]:
         """Builds a row and checks what it gives."""
         self.row = ROWS[row]
-        reason = self.backend.without.get(self.row.key)
+        reason = self.backend.without(self.row)
         if reason:
             return {"without": reason}
         with self.backend.scope(self.row):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 from rows import Row
 
@@ -12,12 +12,13 @@ from rows import Row
 class Backend:
     """One system in a process of its own, with a number of threads."""
 
-    without: ClassVar[dict[str, str]] = {}
-    """The rows, by key, that the system does not have, each with the reason."""
-
     def __init__(self, variant: str, threads: int) -> None:
         self.variant = variant
         self.threads = threads
+
+    def without(self, row: Row) -> str:
+        """Why the system does not have a row; nothing if it has."""
+        return ""
 
     def build(self, row: Row) -> Callable[..., Sequence[Any]]:
         """The function of a row, of the arrays that `arguments` gives, to a sequence of results.
