@@ -41,6 +41,11 @@ def _difference(result: Any, wanted: Any, dtype: str) -> str:
     tolerance = TOLERANCE[dtype]
     scale = tolerance * (np.abs(wanted) + np.sqrt(np.mean(wanted**2)))
     error = np.abs(result.astype(np.float64) - wanted)
-    if np.all(error <= scale):
+    wrong = np.count_nonzero(~(error <= scale))
+    if not wrong:
         return ""
-    return f"is wrong, by {np.nanmax(error / scale):.3g} times what is allowed"
+    return f"is wrong in {wrong} of {error.size} elements, the first by {_first(error, scale):.3g}"
+
+
+def _first(error: Any, scale: Any) -> float:
+    return float(np.ravel(error)[np.ravel(~(error <= scale)).argmax()])

@@ -28,46 +28,48 @@ from rows import ROWS
 INTRODUCTION = """\
 # Benchmarks
 
-Value and gradients of the same computations in graphc and in what else there is for a CPU, side by side, in one
-run. This page is made from [the figures](benchmarks.json) by `tests/benchmarks/run.py`; nothing on it is
-written by hand.
+Value and gradients of the same computations in graphc and in what else there is for a CPU, side by side,
+in one run. This page is made from [the figures](benchmarks.json) by `tests/benchmarks/run.py`; nothing on
+it is written by hand.
 """
 
 METHOD = """\
 ## How it is measured
 
-- **The same work.** A row is one loss and its gradients, written once (`tests/benchmarks/formulas.py`) for all systems
-  that differentiate by themselves, in their own words: `jax.nn.softmax`, `torch.softmax`, `gx.nn.softmax`. NumPy's and
-  Numba's gradients are derived by hand.
-- **Right first.** Every result of every system is compared with NumPy's in float64 before anything is timed: each
-  element to 1e-9 (float64) or 1e-4 (float32) of itself and of the root mean square of its array. A system that is
-  wrong has an error in its cell and no time.
-- **Taking turns.** Each system is a process of its own, started with the same number of BLAS and OpenMP threads and
-  pinned to as many cores before it imports anything. They are called in rounds, A B C A B C, each time for about
-  50 ms. A cell is the median over the rounds; ± is half the distance between the quartiles. The garbage collector
-  waits meanwhile.
-- **Fresh results.** The ratios are those of the plain call of graphc, which allocates its results, as the Numba
-  functions do. The column `out=` fills the same arrays at every call.
-- **Arguments.** graphc, Numba, NumPy, PyTensor, Autograd and CasADi are given NumPy arrays (numbers of NumPy where
-  there is no axis), JAX arrays that are on its device, PyTorch tensors.
+- **The same work.** A row is one loss and its gradients, written once (`tests/benchmarks/formulas.py`)
+  for all systems that differentiate by themselves, in their own words: `jax.nn.softmax`, `torch.softmax`,
+  `gx.nn.softmax`. NumPy's and Numba's gradients are derived by hand.
+- **Right first.** Every result of every system is compared with NumPy's in float64 before anything is
+  timed: each element to 1e-9 (float64) or 1e-4 (float32) of itself and of the root mean square of its
+  array. A system that is wrong has an error in its cell and no time.
+- **Taking turns.** Each system is a process of its own, started with the same number of BLAS and OpenMP
+  threads and pinned to as many cores before it imports anything. They are called in rounds, A B C A B C,
+  each time for about 50 ms. A cell is the median over the rounds; ± is half the distance between the
+  quartiles. The garbage collector waits meanwhile.
+- **Fresh results.** The ratios are those of the plain call of graphc, which allocates its results, as the
+  Numba functions do. The column `out=` fills the same arrays at every call.
+- **Arguments.** graphc, Numba, NumPy, PyTensor, Autograd and CasADi are given NumPy arrays (numbers of
+  NumPy where there is no axis), JAX arrays that are on its device, PyTorch tensors.
 - **graphc** is compiled for any number of examples: the sizes that differ from call to call have names.
-- **Numba** is the function that a person would write by hand with much care: gradients derived on paper, loops fused,
-  rows kept in the cache, exponentials without the special cases. It is the limit to reach, not a peer.
-- **JAX** is `jit(value_and_grad)`, waited for. It is measured twice: pinned like the others, and with all cores of
-  the machine, as it is installed. The better one counts.
-- **PyTensor** is measured with its default compiler and with its Numba one, its arguments unchecked (`trust_input`);
-  **PyTorch** eager (`autograd.grad`) and with `torch.compile` of loss and gradients as one graph. The better one counts.
+- **Numba** is the function that a person would write by hand with much care: gradients derived on paper,
+  loops fused, rows kept in the cache, exponentials without the special cases. It is the limit to reach,
+  not a peer.
+- **JAX** is `jit(value_and_grad)`, waited for. It is measured twice: pinned like the others, and with all
+  cores of the machine, as it is installed. The better one counts.
+- **PyTensor** is measured with its default compiler and with its Numba one, its arguments unchecked
+  (`trust_input`); **PyTorch** eager (`autograd.grad`) and with `torch.compile` of loss and gradients as
+  one graph. The better one counts.
 - **CasADi** runs its virtual machine through a `FunctionBuffer`, without a C compiler.
 """
 
 STARTUP = """\
 ## Until the first gradient
 
-The network of row e at batch 32, in a fresh process. *Compile* is what building the function and its first call
-take with all caches empty, Numba's included; *again* is the same in the next process, with the caches filled: what a
-program waits that has imported the system already. The last two columns count from the start of the process to the
-first gradient, import included, with empty and with filled caches. Medians of {repeats} processes, each pinned to
-one core.
+The network of row e at batch 32, in a fresh process. *Compile* is what building the function and its
+first call take with all caches empty, Numba's included; *again* is the same in the next process, with the
+caches filled: what a program waits that has imported the system already. The last two columns count from
+the start of the process to the first gradient, import included, with empty and with filled caches.
+Medians of {repeats} processes, each pinned to one core.
 """
 
 CHAINS = """\
@@ -79,8 +81,9 @@ Row n with 200 gates and with 400, first call included, caches empty, one proces
 MEMORY = """\
 ## Memory of a call
 
-The growth of the process' largest resident size (VmHWM) in one call, results included, arguments not. The function was
-called once before, so that the compiler does not count; its memory was given back, and the kernel's record was reset.
+The growth of the process' largest resident size (VmHWM) in one call, results included, arguments not. The
+function was called once before, so that the compiler does not count; its memory was given back, and the
+kernel's record was reset.
 """
 
 

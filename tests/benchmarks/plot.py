@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from report import Measured, ratio
 
@@ -18,8 +19,9 @@ WIDTH = 0.2
 def draw(table: Measured, path: Path) -> None:
     """Writes the picture; bars above 1 are slower than graphc."""
     # The same figures give the same file.
-    with plt.rc_context({"svg.hashsalt": "graphc", "font.size": 9}):
-        figure, axes = plt.subplots(figsize=(12, 5), layout="constrained")
+    with rc_context({"svg.hashsalt": "graphc", "font.size": 9}):
+        figure = Figure(figsize=(12, 5), layout="constrained")
+        axes = figure.subplots()
         for k, peer in enumerate(SHOWN):
             _bars(axes, table, peer, k)
         axes.axhline(1, color="black", linewidth=0.8)
@@ -29,7 +31,6 @@ def draw(table: Measured, path: Path) -> None:
         axes.legend(ncols=len(SHOWN))
         axes.grid(axis="y", alpha=0.3)
         figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
 
 
 def _bars(axes: Any, table: Measured, peer: str, k: int) -> None:

@@ -1,4 +1,4 @@
-"""One row in one system in a fresh process: how long until the first results, or how much memory a call takes.
+"""One row in one system in a fresh process: how long until the first results, or the memory of a call.
 
     python probe.py '{"system": "jax", "row": "e-32", "threads": 1, "cores": [1], "memory": false}'
 

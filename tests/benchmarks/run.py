@@ -4,9 +4,9 @@
     python tests/benchmarks/run.py --write-docs
 
 Needs the extra ``bench``; a peer that is not installed is left out with ``--peers``. With ``--write-docs``
-everything is measured, start-up and memory too unless ``--parts`` says otherwise, and docs/benchmarks.json gets
-the new figures beside those of earlier runs; the page and the picture beside it are made from that file, which
-``--render`` does without measuring.
+everything is measured, start-up and memory too unless ``--parts`` says otherwise, and docs/benchmarks.json
+gets the new figures beside those of earlier runs; the page and the picture beside it are made from that file,
+which ``--render`` does without measuring.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens before a program runs at full speed: imports, compilation, caches; and the memory of a call."""
+"""What happens before a program runs at full speed: imports, compilation, caches; the memory of a call."""
 
 from __future__ import annotations
 
