@@ -6,8 +6,7 @@ import numpy as np
 
 from graphc.runtime import accumulate
 from graphc.runtime.vmath import log_f64
-from graphc.runtime.vmath_special import erf_f64
-from systems.numba_tools import exp, jit, sigmoid, sin_cos
+from systems.numba_tools import exp, jit, normal_cdf, sigmoid, sin_cos
 
 
 @jit
@@ -63,54 +62,64 @@ def rosenbrock(x):
     return total, gradient
 
 
+WIDTH = 32
+"""The elements of a chain that are worked on together: their tape stays in the cache."""
+
+SLOTS = 5 * WIDTH
+"""Four gates leave their values and a cosine, each of so many elements, in one array: LLVM sees that they do
+not overlap, where it would not vectorise a loop over as many separate arrays."""
+
+
 @jit
-def chain_forward(x, tape, cosines, gates):
-    """Four gates in a loop; the tape gets all values, and the cosines that the way back needs."""
-    for i in range(x.size):
-        tape[0, i], tape[1, i] = x[i], 0.5 * x[i]
-    for k in range(0, gates, 4):
-        for i in range(x.size):
-            older, newer = tape[k, i], tape[k + 1, i]
-            sine, cosines[k // 4, i] = sin_cos(older)
+def chain_forward(tape, gates):
+    """Four gates in a loop; the tape starts with the values of the two before."""
+    for k in range(gates // 4):
+        base = k * SLOTS
+        for i in range(base, base + WIDTH):
+            older, newer = tape[i], tape[i + WIDTH]
+            sine, cosine = sin_cos(older)
             first = sine + 0.25 * newer
             second = 2 * sigmoid(2 * first) - 1 - 0.25 * newer
             third = first * second + 0.5
-            tape[k + 2, i], tape[k + 3, i], tape[k + 4, i] = first, second, third
-            tape[k + 5, i] = third / (1 + second * second)
+            tape[i + 2 * WIDTH], tape[i + 3 * WIDTH] = cosine, first
+            tape[i + 4 * WIDTH], tape[i + 5 * WIDTH] = second, third
+            tape[i + 6 * WIDTH] = third / (1 + second * second)
 
 
 @jit
-def chain_backward(tape, cosines, gates, d_newer, d_older):
-    """The way back, four gates in a loop: from the gradients of the last two values to those of the first."""
-    for k in range(gates - 4, -1, -4):
-        for i in range(d_newer.size):
-            newer, first, second = tape[k + 1, i], tape[k + 2, i], tape[k + 3, i]
+def chain_backward(tape, gates, slopes):
+    """The way back, four gates in a loop: the gradients of the newer value and, after them, of the older."""
+    for k in range(gates // 4 - 1, -1, -1):
+        base = k * SLOTS
+        for i in range(WIDTH):
+            newer, cosine = tape[base + i + WIDTH], tape[base + i + 2 * WIDTH]
+            first, second = tape[base + i + 3 * WIDTH], tape[base + i + 4 * WIDTH]
+            d_newer, d_older = slopes[i], slopes[i + WIDTH]
             inverse = 1 / (1 + second * second)
-            d_third = d_older[i] + d_newer[i] * inverse
-            d_second = d_third * first - 2 * second * tape[k + 5, i] * inverse * d_newer[i]
+            d_third = d_older + d_newer * inverse
+            fourth = tape[base + i + 6 * WIDTH]
+            d_second = d_third * first - 2 * second * fourth * inverse * d_newer
             t = second + 0.25 * newer
             d_first = d_third * second + d_second * (1 - t * t)
-            d_older[i] = d_first * cosines[k // 4, i]
-            d_newer[i] = 0.25 * (d_first - d_second)
+            slopes[i], slopes[i + WIDTH] = 0.25 * (d_first - d_second), d_first * cosine
 
 
 @jit
 def chain(x, gates):
-    """Row n, for a multiple of four gates: a block of elements at a time, whose tape stays in the cache."""
-    block = 32
-    gradient = np.empty_like(x)
-    tape, cosines = np.empty((gates + 2, block)), np.empty((gates // 4, block))
-    d_newer, d_older = np.empty(block), np.empty(block)
-    total = 0.0
-    for start in range(0, x.size, block):
-        part = x[start : start + block]
-        n = part.size
-        chain_forward(part, tape, cosines, gates)
-        d_newer[:], d_older[:] = 1.0, 0.0
-        chain_backward(tape, cosines, gates, d_newer[:n], d_older[:n])
+    """Row n, for a multiple of four gates."""
+    gradient, slopes = np.empty_like(x), np.empty(2 * WIDTH)
+    last = gates // 4 * SLOTS + WIDTH
+    tape, total = np.zeros(last + WIDTH), 0.0
+    for start in range(0, x.size, WIDTH):
+        n = min(WIDTH, x.size - start)
         for i in range(n):
-            total = accumulate.add(total, tape[gates + 1, i])
-            gradient[start + i] = d_older[i] + 0.5 * d_newer[i]
+            tape[i], tape[i + WIDTH] = x[start + i], 0.5 * x[start + i]
+        chain_forward(tape, gates)
+        slopes[:WIDTH], slopes[WIDTH:] = 1.0, 0.0
+        chain_backward(tape, gates, slopes)
+        for i in range(n):
+            total = accumulate.add(total, tape[last + i])
+            gradient[start + i] = slopes[i + WIDTH] + 0.5 * slopes[i]
     return total, gradient
 
 
@@ -128,7 +137,7 @@ def chain_of_400(x):
 
 @jit
 def black_scholes(spot, strike, maturity, rate, volatility):
-    """Row o: one pass; both densities are one exponential, since strike' n(d2) = spot n(d1)."""
+    """Row o: one pass; one exponential gives both densities, since strike' n(d2) = spot n(d1)."""
     price, delta, dual = np.empty_like(spot), np.empty_like(spot), np.empty_like(spot)
     theta, rho, vega = np.empty_like(spot), np.empty_like(spot), np.empty_like(spot)
     for i in range(spot.size):
@@ -136,11 +145,12 @@ def black_scholes(spot, strike, maturity, rate, volatility):
         root = math.sqrt(t)
         width = sigma * root
         d1 = (log_f64(spot[i] / strike[i]) + (rate[i] + 0.5 * sigma * sigma) * t) / width
-        n1 = 0.5 + 0.5 * erf_f64(d1 * 0.7071067811865476)
-        n2 = 0.5 + 0.5 * erf_f64((d1 - width) * 0.7071067811865476)
+        bell = exp(-0.5 * d1 * d1)
         discount = exp(-rate[i] * t)
+        n1 = normal_cdf(d1, bell)
+        n2 = normal_cdf(d1 - width, bell * spot[i] / (strike[i] * discount))
         paid = strike[i] * discount * n2
-        slope = spot[i] * exp(-0.5 * d1 * d1) * 0.3989422804014327
+        slope = spot[i] * bell * 0.3989422804014327
         price[i] = spot[i] * n1 - paid
         delta[i], dual[i] = n1, -discount * n2
         theta[i] = rate[i] * paid + 0.5 * slope * sigma / root
