@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from measure import Entry
 from report import (
-    LIMIT,
+    BY_HAND,
     PEERS,
     VERDICT,
     Measured,
     cell,
     columns_of,
     duration,
-    fastest_peer,
+    fastest,
     geometric_means,
     markdown,
     problems,
@@ -45,7 +45,7 @@ METHOD = """\
 - **Taking turns.** Each system is a process of its own, started with the same number of BLAS and OpenMP
   threads and pinned to as many cores before it imports anything. They are called in rounds, A B C A B C,
   each time for about 50 ms. A cell is the median over the rounds; ± is half the distance between the
-  quartiles. The garbage collector waits meanwhile.
+  quartiles: how much else the machine had to do. The garbage collector waits meanwhile.
 - **Fresh results.** The ratios are those of the plain call of graphc, which allocates its results, as the
   Numba functions do. The column `out=` fills the same arrays at every call.
 - **Arguments.** graphc, Numba, NumPy, PyTensor, Autograd and CasADi are given NumPy arrays (numbers of
@@ -53,7 +53,7 @@ METHOD = """\
 - **graphc** is compiled for any number of examples: the sizes that differ from call to call have names.
 - **Numba** is the function that a person would write by hand with much care: gradients derived on paper,
   loops fused, rows kept in the cache, exponentials without the special cases. It is the limit to reach,
-  not a peer.
+  not a peer. Nor is **NumPy**, whose gradients are derived by hand too, and written plainly.
 - **JAX** is `jit(value_and_grad)`, waited for. It is measured twice: pinned like the others, and with all
   cores of the machine, as it is installed. The better one counts.
 - **PyTensor** is measured with its default compiler and with its Numba one, its arguments unchecked
@@ -134,20 +134,38 @@ def _timed(entry: Entry | None) -> str:
 
 def _summary(table: Measured) -> str:
     lines = [
-        [LIMIT + " by hand" if peer == LIMIT else peer, times(mean), str(count)]
+        [f"{peer} by hand" if peer in BY_HAND else peer, times(mean), str(count)]
         for peer, (mean, count) in geometric_means(table).items()
     ]
     text = "How many times faster graphc is, as geometric means:\n\n"
     text += markdown(["against", "times", "rows"], lines) + "\n"
-    ratios = {row: r for row, e in table.items() if (r := ratio(e, PEERS)) is not None}
-    behind = [
-        f"{row} ({fastest_peer(table[row])}, {1 / r:.2f} times)"
+    measured = [row for row, entries in table.items() if ratio(entries, PEERS) is not None]
+    behind = _behind(table, PEERS)
+    text += (
+        f"Of the systems that derive gradients, graphc is the fastest in {len(measured) - len(behind)} of "
+        f"{len(measured)} rows{_where(behind)}.\n"
+    )
+    return (
+        text
+        + f"Where NumPy is faster, with gradients by hand: {_list(_behind(table, ['numpy']))}.\n"
+    )
+
+
+def _behind(table: Measured, peers: Sequence[str]) -> list[str]:
+    ratios = {row: r for row, e in table.items() if (r := ratio(e, peers)) is not None}
+    return [
+        f"{row} ({fastest(table[row], peers)}, {1 / r:.2f} times)"
         for row, r in ratios.items()
         if r < 1
     ]
-    ahead = len(ratios) - len(behind)
-    text += f"graphc is faster than every peer in {ahead} of {len(ratios)} rows"
-    return text + (f"; it is slower in {', '.join(behind)}.\n" if behind else ".\n")
+
+
+def _where(behind: Sequence[str]) -> str:
+    return f"; it is slower in {_list(behind)}" if behind else ""
+
+
+def _list(items: Sequence[str]) -> str:
+    return ", ".join(items) or "nowhere"
 
 
 def _legend(table: Measured) -> str:

@@ -15,9 +15,12 @@ from systems import SYSTEMS
 Measured = dict[str, dict[str, Entry]]
 
 LIMIT = "numba"
-"""Written by hand: what there is to reach, and no peer that derives gradients."""
+"""Written by hand with care: what there is to reach."""
 
-PEERS = tuple(dict.fromkeys(s.peer for s in SYSTEMS.values() if s.peer not in ("graphc", LIMIT)))
+BY_HAND = (LIMIT, "numpy")
+"""Their gradients are derived by a person, so they are no peers."""
+
+PEERS = tuple(dict.fromkeys(s.peer for s in SYSTEMS.values() if s.peer not in ("graphc", *BY_HAND)))
 
 
 def duration(seconds: float) -> str:
@@ -57,11 +60,10 @@ def ratio(entries: dict[str, Entry], peers: Iterable[str]) -> float | None:
     return min(theirs) / ours if ours and theirs else None
 
 
-def fastest_peer(entries: dict[str, Entry]) -> str:
+def fastest(entries: dict[str, Entry], peers: Iterable[str]) -> str:
     """The peer that the ratio is taken against."""
-    times = {peer: best(entries, peer) for peer in PEERS}
-    known = {peer: time for peer, time in times.items() if time is not None}
-    return min(known, key=lambda peer: known[peer]) if known else "-"
+    known = {peer: time for peer in peers if (time := best(entries, peer)) is not None}
+    return min(known, key=lambda peer: known[peer])
 
 
 def times(number: float | None) -> str:
@@ -72,7 +74,7 @@ def times(number: float | None) -> str:
 def geometric_means(table: Measured) -> dict[str, tuple[float, int]]:
     """By peer, the geometric mean of the ratios and in how many rows both were measured."""
     found = {}
-    for peer in (*PEERS, LIMIT):
+    for peer in (*PEERS, *BY_HAND):
         ratios = [r for entries in table.values() if (r := ratio(entries, [peer])) is not None]
         if ratios:
             found[peer] = (exp(sum(map(log, ratios)) / len(ratios)), len(ratios))

@@ -137,7 +137,9 @@ def write(new: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measures, prints and writes."""
-    options, console = parse(), Console()
+    options = parse()
+    # Beyond a terminal there is no width to keep to.
+    console = Console(width=None if sys.stdout.isatty() else 250)
     if options.render:
         write({})
         return
