@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from graphc import reference, structure
 from graphc.arguments import as_array
 from graphc.codegen.expressions import MODULES
@@ -21,6 +23,7 @@ from graphc.fuse.memory import plan_memory
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
+from graphc.runtime.pool import MOST_THREADS
 from graphc.types import Size
 
 
@@ -66,6 +69,7 @@ def compile(
     name: str = "f",
     rewrites: Rewrites = True,
     cache: bool = True,
+    threads: int = 1,
 ) -> Function:
     """Compiles a graph to a `Function` of ``inputs``, for every value of the named sizes at once.
 
@@ -78,7 +82,11 @@ def compile(
     labels (``reassociates``, ``assumes_finite``), single rules, and rules of your own (`graphc.rule`) on or
     off: ``{"gates": False, "reassociates": True}``.
 
-    Raises `GraphTypeError` for inputs that are not inputs, `GraphValueError` for inputs that are missing
+    With ``threads`` more than one, loops over many elements run in chunks on so many threads; results are bit
+    by bit those of one thread. Matrix products have the threads of BLAS in any case.
+
+    Raises `GraphTypeError` for inputs that are not inputs and ``threads`` that is not a whole number,
+    `GraphValueError` for ``threads`` below 1 or above 256, for inputs that are missing
     or share a name, for a name that is not an identifier, for a size that no input binds, and for the name
     of a rewrite that does not exist.
 
@@ -90,13 +98,26 @@ def compile(
     """
     name_after(sys._getframe(1).f_locals)
     graph = declared_graph(inputs, outputs, name)
+    _check_threads(name, threads)
     rules = choose(rewrites)
     stages = run_pipeline(graph, pipeline(rules))
     # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
     required = requirements(graph.nodes())
-    memory = plan_memory(stages["fused"])
-    source = module_source(stages["fused"], memory, cache=cache, required=required)
-    return Function(Plan(stages, source, memory, outputs, cache, rules.log))
+    memory = plan_memory(stages["fused"], threads)
+    source = module_source(
+        stages["fused"], memory, cache=cache, required=required, threads=threads
+    )
+    return Function(Plan(stages, source, memory, outputs, cache, rules.log, int(threads)))
+
+
+def _check_threads(name: str, threads: object) -> None:
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer):
+        raise GraphTypeError(
+            compose(name, f"threads is {threads!r}", fix="give a whole number, 1 or more")
+        )
+    if not 1 <= threads <= MOST_THREADS:
+        problem = f"threads is {threads}"
+        raise GraphValueError(compose(name, problem, fix=f"give 1 to {MOST_THREADS}"))
 
 
 def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:
