@@ -150,8 +150,9 @@ class _Chunks:
         end = builder.add(first, size)
         last = builder.select(builder.icmp_signed("<", end, length), end, length)
         callee = self.context.declare_function(module, self.callee)
+        values += [first, last, part, thread]
         status, _ = self.context.call_conv.call_function(
-            builder, callee, types.none, self.kinds, (*values, first, last, part, thread)
+            builder, callee, types.none, self.kinds, values, attrs=("noinline",)
         )
         with cgutils.if_unlikely(builder, status.is_error):
             builder.store(status.code, places[-2])
