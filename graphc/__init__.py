@@ -72,6 +72,7 @@ from graphc.dsl import (
     subtract,
     swapaxes,
     take,
+    take_along_axis,
     tanh,
     transpose,
     var,

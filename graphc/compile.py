@@ -20,6 +20,7 @@ from graphc.function import Function, Plan
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
+from graphc.fuse.products import inline_products
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
@@ -43,6 +44,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(rules.join, stage="gates"),
         Pass(expand),
         Pass(rules.simplify),
+        Pass(inline_products),
         Pass(materialize),
         Pass(fuse, stage="fused"),
     )
@@ -98,7 +100,7 @@ def compile(
     """
     name_after(sys._getframe(1).f_locals)
     graph = declared_graph(inputs, outputs, name)
-    _check_threads(name, threads)
+    threads = _checked_threads(name, threads)
     rules = choose(rewrites)
     stages = run_pipeline(graph, pipeline(rules))
     # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
@@ -107,10 +109,10 @@ def compile(
     source = module_source(
         stages["fused"], memory, cache=cache, required=required, threads=threads
     )
-    return Function(Plan(stages, source, memory, outputs, cache, rules.log, int(threads)))
+    return Function(Plan(stages, source, memory, outputs, cache, rules.log, threads))
 
 
-def _check_threads(name: str, threads: object) -> None:
+def _checked_threads(name: str, threads: object) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer):
         raise GraphTypeError(
             compose(name, f"threads is {threads!r}", fix="give a whole number, 1 or more")
@@ -118,6 +120,7 @@ def _check_threads(name: str, threads: object) -> None:
     if not 1 <= threads <= MOST_THREADS:
         problem = f"threads is {threads}"
         raise GraphValueError(compose(name, problem, fix=f"give 1 to {MOST_THREADS}"))
+    return int(threads)
 
 
 def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:

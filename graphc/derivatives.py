@@ -72,7 +72,7 @@ def grad(
     top = _checked(output, targets)
     start = _seed(top, seed)
     inner = [target.node for target in targets]
-    rewritten, places = _in_gates(top, inner, choose(rewrites))
+    rewritten, places = _in_gates(top, inner, choose(rewrites, to_differentiate=True))
     found = backward(rewritten, places, start)
     released = substitute(found, _release)
     results = [Tensor(released[node]) for node in found]

@@ -123,7 +123,8 @@ def _lines(graph: Graph, names: Names, computed: set[Node]) -> list[str]:
         if "body" in node.attrs:
             body: Graph = node.attrs["body"]
             inner = [*_lines(body, names, computed), _yielded(body, names)]
-            lines += [f"{text} {{", textwrap.indent("\n".join(inner), "  "), "}"]
+            cost = f" # {node.attrs['cost']}" if "cost" in node.attrs else ""
+            lines += [f"{text} {{{cost}", textwrap.indent("\n".join(inner), "  "), "}"]
         else:
             # An index map costs nothing, so it is not worth saying.
             again = node in computed and isinstance(node.op.lowering, ScalarCode)

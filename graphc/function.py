@@ -18,7 +18,7 @@ from graphc.arguments import as_array, check_result, in_order
 from graphc.codegen.module import ModuleSource
 from graphc.dump import dump, one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
-from graphc.fuse.memory import MemoryPlan
+from graphc.fuse.memory import MemoryPlan, memory_text
 from graphc.ir import Array, Graph, requirements
 from graphc.jit import Interface, Native, compile_native, deserialized, serialized
 from graphc.native import native_call
@@ -28,7 +28,7 @@ from graphc.runtime.pool import prepare
 from graphc.store import load, read_code, stem_of, write_code
 from graphc.types import Requirement, TensorType, bind_sizes, evaluate_size
 
-STAGES = ("declared", "gates", "fused", "source")
+STAGES = ("declared", "gates", "fused", "source", "memory")
 FORMATS = ("text",)
 
 
@@ -223,7 +223,8 @@ class Function:
         return tuple(map(_shown, self._plan.log))
 
     def dump(self, stage: str = "fused", format: str = "text") -> str:
-        """The graph at a stage: ``declared``, ``gates`` (recognised), ``fused``, or the ``source`` that runs.
+        """The graph at a stage: ``declared``, ``gates`` (recognised), ``fused``, the ``source`` that runs,
+        or ``memory``: where in the workspace every intermediate array lies.
 
         Raises `GraphValueError` for another stage or format.
         """
@@ -231,7 +232,11 @@ class Function:
             problem = f"has no stage {stage!r} in format {format!r}"
             fix = f"stages are {', '.join(STAGES)}; formats are {', '.join(FORMATS)}"
             raise GraphValueError(compose("dump", problem, fix=fix))
-        return self._plan.source.text if stage == "source" else dump(self._plan.stages[stage])
+        if stage == "source":
+            return self._plan.source.text
+        if stage == "memory":
+            return memory_text(self._plan.stages["fused"], self._plan.memory)
+        return dump(self._plan.stages[stage])
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}: {type_}" for name, type_ in self._inputs)

@@ -84,6 +84,9 @@ a reduced value along the axes that were reduced.""",
     "gates": """\
 Arithmetic that a person would call by a name. A gate has a derivative of its own, or is one kernel.""",
 }
+VALUES_ONLY = """\
+Rules of values only: the gate has another slope at its kink, so `gx.grad` leaves them out, and the gradient
+is that of what was written."""
 LATE_GATES = "Gates that take in others, tried when all the rest has found its form:"
 JOINT_GATES = """\
 Several nodes that become the results of one gate, looked for in the whole graph at the end. A primed letter
@@ -105,7 +108,10 @@ def rewrites_page(rules: Sequence[Rule] = RULES, joint: Sequence[JointRule] = JO
     for group, meaning in GROUPS.items():
         of_group = [rule for rule in rules if rule.group == group]
         parts.append(f"## {group}\n\n{meaning}\n")
-        parts.append(_rule_table(rule for rule in of_group if not rule.late))
+        parts.append(_rule_table(r for r in of_group if not r.late and not r.values_only))
+        values = [rule for rule in of_group if rule.values_only]
+        if values:
+            parts.append(f"{VALUES_ONLY}\n\n{_rule_table(values)}")
         last = [rule for rule in of_group if rule.late]
         if last:
             parts.append(f"{LATE_GATES}\n\n{_rule_table(last)}")

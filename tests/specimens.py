@@ -88,6 +88,7 @@ VARIABLES: dict[str, dict[str, Given]] = {
     **dict.fromkeys(("choose_by_negation", "choose_twice", "choose_twice_otherwise"), _CHOICE),
     **dict.fromkeys(("affine_relu", "affine_sigmoid", "affine_tanh"), _AFFINE),
     **dict.fromkeys(("squared_distances", "squared_distances_of_doubled"), _POINTS),
+    "squared_distances_from_doubled": _POINTS,
     **dict.fromkeys(("cross_entropy", "cross_entropy_by_logsumexp"), _LABELS),
     **dict.fromkeys(("negative_cross_entropy_by_logsumexp", "log_of_picked_softmax"), _LABELS),
     **dict.fromkeys(("softmax_of_shifted", "log_softmax_of_shifted"), _TOP),
@@ -196,6 +197,15 @@ def _permuted(x: Node, *axes: int) -> Node:
     return s.permute_dims(x, axes=axes)
 
 
+def _rows(*nodes: Node) -> Node:
+    return concat(*(s.expand_dims(node, axes=(0,)) for node in nodes), axis=0)
+
+
+def _first_column(x: Node) -> Node:
+    column = slice_(x, starts=(0, 0), sizes=(N, 1), steps=(1, 1))
+    return s.squeeze(column, axes=(1,))
+
+
 def _over_size(total: Node, size: Size) -> Node:
     return total / broadcast(size_node(size, total.dtype), total.shape)
 
@@ -237,10 +247,50 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     "widen_before_exp": (
         case(lambda x: ew.cast(ew.exp(x), dtype=float64)),
         case(lambda x: ew.cast(0.3 * ew.exp(x), dtype=float64)),
+        case(lambda x, w: ew.cast(w * ew.exp(x), dtype=float64), FLAT, FLAT),
+        case(lambda x, w: ew.cast(ew.exp(x) / w, dtype=float64), FLAT, FLAT),
     ),
-    "weighted_logsumexp_of_terms": (
+    "widen_before_sum_of_exp": (
+        case(lambda x: ew.cast(r.sum_(ew.exp(x), axes=AXES), dtype=float64), ROWS),
+        case(lambda x, w: ew.cast(r.mean(w * ew.exp(x), axes=AXES), dtype=float64), ROWS, ROWS),
+    ),
+    "log_of_scaled_sum_of_exp": (
+        case(lambda x: ew.log(r.sum_(ew.exp(x), axes=AXES) / 7), ROWS),
+        case(lambda x, c: ew.log(c * r.mean(ew.exp(x), axes=AXES)), ROWS, FLAT),
+        case(lambda x, w: ew.log(0.4 * r.sum_(w * ew.exp(x), axes=AXES)), ROWS, ROWS),
+        case(lambda x, w: ew.log(r.mean(w * ew.exp(x), axes=AXES)), ROWS, ROWS),
+    ),
+    "logsumexp_of_terms": (
         case(lambda x, y: ew.log(0.3 * ew.exp(x) + 0.7 * ew.exp(y)), FLAT, FLAT),
         case(lambda x, y, w: ew.log(ew.exp(x) * w - ew.exp(y)), FLAT, FLAT, FLAT),
+        case(lambda x, y, z: ew.log(ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+    ),
+    "softmax_of_terms": (
+        case(lambda x, y, z: ew.exp(x) / (ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+        case(lambda x, y, z: ew.exp(z) / (ew.exp(x) + ew.exp(y) + ew.exp(z)), FLAT, FLAT, FLAT),
+    ),
+    "log_softmax_of_terms": tuple(
+        case(build, FLAT, FLAT, FLAT)
+        for build in (
+            lambda x, y, z: x - sm.logsumexp(_rows(x, y, z), axes=(0,)),
+            lambda x, y, z: sm.logsumexp(_rows(x, y, z), axes=(0,)) - z,
+        )
+    ),
+    "log_softmax_of_two": tuple(
+        case(build, FLAT, FLAT)
+        for build in (
+            lambda x, y: x - sm.logaddexp(x, y),
+            lambda x, y: y - sm.logaddexp(x, y),
+            lambda x, y: sm.logaddexp(x, y) - x,
+        )
+    ),
+    "compute_before_selecting": (
+        *(
+            case(lambda x, f=f, g=g: f(_first_column(g(x))), ROWS)
+            for f in (ew.log, lambda y: 1.0 - y)
+            for g in (ew.exp, ew.sigmoid, lambda x: sm.softmax(x, axes=AXES))
+        ),
+        case(lambda x, i: ew.log(take(ew.sigmoid(x), i, axis=1)), ROWS, Given((), int64)),
     ),
     "log_of_weighted_softmax": (
         case(lambda x, w: ew.log(r.sum_(w * sm.softmax(x, axes=AXES), axes=AXES)), ROWS, ROWS),
@@ -443,8 +493,19 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
         case(lambda x: r.mean(broadcast(x, (3, N, 4)), axes=(0, 2)), ROWS),
     ),
     "relu_by_maximum": (case(lambda x: ew.maximum(filled(x, 0), x)),),
+    "relu_of_values": (
+        case(lambda x: ew.maximum(x, filled(x, 0))),
+        case(lambda x: ew.where(x < 0, filled(x, 0), x)),
+    ),
+    "relu_by_mask": (case(lambda x: x * ew.cast(x > 0, dtype=x.dtype)),),
     "relu_by_choice": (case(lambda x: ew.where(x <= 0, filled(x, 0), x)),),
     "relu_without_nan": (case(lambda x: ew.where(x > 0, x, filled(x, 0))),),
+    "leaky_relu_by_maximum": with_constants(lambda x, c: ew.maximum(x * c, x)),
+    "leaky_relu_of_values": (
+        *with_constants(lambda x, c: ew.maximum(x, x * c)),
+        *with_constants(lambda x, c: ew.where(x >= 0, x, x * c)),
+        *with_constants(lambda x, c: ew.where(x < 0, x * c, x)),
+    ),
     "leaky_relu_by_factor": with_constants(
         lambda x, c: x * ew.where(x > 0, filled(x, 1), c),
     ),
@@ -452,6 +513,18 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     "elu_by_choice": (
         *with_constants(lambda x, c: ew.where(x > 0, x, ew.expm1(x) * c)),
         case(lambda x: ew.where(x > 0, x, ew.expm1(x))),
+    ),
+    "elu_of_values": (
+        *with_constants(lambda x, c: ew.where(x >= 0, x, ew.expm1(x) * c)),
+        case(lambda x: ew.where(x < 0, ew.expm1(x), x)),
+    ),
+    "sigmoid_by_choice": tuple(
+        case(
+            lambda x, op=op: ew.where(
+                op(x, 0), ew.sigmoid(ew.absolute(x)), ew.sigmoid(-ew.absolute(x))
+            )
+        )
+        for op in (d.greater, d.greater_equal)
     ),
     "gelu_by_erfc": (
         case(lambda x: 0.5 * x * erfc(x * -(0.5**0.5))),
@@ -493,6 +566,10 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
     ),
     "total_soft_cross_entropy": (
         case(lambda x, y: r.sum_(y * sm.log_softmax(x, axes=(2,)), axes=(1, 2)), *[(N, 3, 4)] * 2),
+    ),
+    "dot_with_itself": tuple(
+        case(lambda x: matmul(s.expand_dims(x, axes=(0,)), s.expand_dims(x, axes=(1,))), shape)
+        for shape in ((5,), FLAT)
     ),
     "affine": (
         case(

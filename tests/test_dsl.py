@@ -201,6 +201,23 @@ def test_integer_and_boolean_products():
     np.testing.assert_array_equal(value_of(lambda x: x @ x.T, mask), mask @ mask.T)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, -2])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_take_along_axis(axis, count):
+    rng = np.random.default_rng(0)
+    shape = [2, 3, 4]
+    values = rng.normal(size=shape)
+    shape[axis] = count
+    places = rng.integers(-2, 2, shape)
+    x = gx.input("x", values.shape)
+    found = gx.take_along_axis(x, places, axis=axis)
+    given = {x: values}
+    np.testing.assert_array_equal(
+        gx.evaluate(found, given), np.take_along_axis(values, places, axis)
+    )
+    assert gx.check_grad(gx.sum(gx.sin(found)), x, given) < 1e-7
+
+
 @pytest.mark.parametrize(
     ("use", "error", "message"),
     [
@@ -227,6 +244,8 @@ def test_integer_and_boolean_products():
         (lambda x: gx.exp(x) & 1, gx.GraphTypeError, "bitwise_and: does not accept float64"),
         (lambda x: x.astype("float16"), gx.GraphTypeError, "float16"),
         (lambda x: gx.take(x, [0.5], 0), gx.GraphTypeError, "not an integer tensor"),
+        (lambda x: gx.take_along_axis(x, [0]), gx.GraphValueError, "as many axes"),
+        (lambda x: gx.take_along_axis(x, [[0]]), gx.GraphValueError, "one index for each row"),
         (lambda x: gx.concat([x, x.T]), gx.GraphValueError, "concat"),
         (lambda x: gx.concat([]), gx.GraphValueError, "at least one"),
         (lambda x: gx.nn.softmax_cross_entropy(x, x[:, 0].T), gx.GraphValueError, "probability"),

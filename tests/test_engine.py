@@ -322,8 +322,15 @@ def test_optimiser_steps_become_gates():
     momentum = {"v": velocity, "p": p + velocity}
     first, second = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
     adam = {"m": first, "s": second, "p": p - rate * first / (gx.sqrt(second) + 1e-8)}
+    product = {**adam, "s": 0.999 * s + 0.001 * g * g}
+    product["p"] = p - rate * first / (product["s"] ** 0.5 + 1e-8)
+    moved = {"m": m + 0.1 * (g - m), "s": s + 0.001 * (g**2 - s)}
+    moved["p"] = p - rate * moved["m"] / gx.sqrt(moved["s"] + 1e-8)
+    decayed = {**adam, "p": p * (1 - 0.01 * rate) - rate * first / (gx.sqrt(second) + 1e-8)}
     plain = {"p": p - rate * gx.tanh(g)}
-    for name, step in (("momentum", momentum), ("adam", adam), ("axpy", plain)):
+    steps = [("momentum", momentum), ("axpy", plain)]
+    steps += [("adam", step) for step in (adam, product, moved, decayed)]
+    for name, step in steps:
         inputs = [p, v, m, s, g, rate]
         graph = declared_graph(inputs, step, "step")
         gates = run_pipeline(graph, pipeline(choose()))["gates"]

@@ -24,6 +24,7 @@ GELU_SCALE = 0.7978845608028654
 x = gx.input("x", ("N", 10))
 v = gx.input("v", ("N",))
 z = gx.input("z", ("N",))
+u = gx.input("u", ("N",))
 t = gx.input("t", ("N", 10))
 y = gx.input("y", ("N",), gx.int64)
 A = gx.input("A", (4, "N", 5))
@@ -34,8 +35,8 @@ b = gx.input("b", (7,))
 S = gx.input("S", (5, 5))
 p, q = gx.input("p", ("N", 3)), gx.input("q", ("M", 3))
 gain, shift = gx.input("gain", (10,)), gx.input("shift", (10,))
-INPUTS = [x, v, z, t, y, A, F, S, w, U, b, p, q, gain, shift]
-FLOATS = [u for u in INPUTS if u is not y]
+INPUTS = [x, v, z, u, t, y, A, F, S, w, U, b, p, q, gain, shift]
+FLOATS = [i for i in INPUTS if i is not y]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ def keep(u, axis=1):
 
 def total(u, axis=1):
     return gx.sum(u, axis=axis, keepdims=True)
+
+
+def softmax(u):
+    return gx.exp(u) / total(gx.exp(u))
 
 
 def labelled(u):
@@ -185,6 +190,27 @@ SOFTMAX = (
         lambda: x.max(axis=0) + gx.log(gx.sum(gx.exp(x - x.max(axis=0)), axis=0)),
     ),
     family(
+        "log_of_mean_of_exponentials",
+        "logsumexp subtract",
+        lambda: gx.logsumexp(x, axis=1) - gx.log(gx.constant(10.0)),
+        lambda: gx.log(gx.mean(gx.exp(x), axis=1)),
+        lambda: gx.log(gx.exp(x).sum(axis=1) / 10),
+    ),
+    family(
+        "softmax_of_three",
+        "softmax concat",
+        lambda: gx.nn.softmax(gx.stack([v, z, u]), axis=0)[0],
+        lambda: gx.exp(v) / (gx.exp(v) + gx.exp(z) + gx.exp(u)),
+        lambda: gx.exp(v) / (gx.exp(v) + (gx.exp(z) + gx.exp(u))),
+    ),
+    family(
+        "one_column_of_log_softmax",
+        "log_softmax",
+        lambda: gx.nn.log_softmax(x)[:, 1],
+        lambda: gx.log(gx.nn.softmax(x)[:, 1]),
+        lambda: gx.log((gx.exp(x) / total(gx.exp(x)))[:, 1]),
+    ),
+    family(
         "weighted_logsumexp",
         "weighted_logsumexp",
         lambda: gx.log(gx.sum(t * gx.exp(x), axis=1)),
@@ -210,6 +236,10 @@ CROSS_ENTROPY = (
         lambda: -labelled(shifted(x) - gx.log(total(gx.exp(shifted(x))))).mean(),
         lambda: (gx.log(gx.sum(gx.exp(x), axis=1)) - labelled(x)).sum() / x.shape[0],
         lambda: -gx.mean(gx.log(labelled(gx.exp(x)) / gx.sum(gx.exp(x), axis=1))),
+        lambda: -gx.mean(gx.take_along_axis(gx.nn.log_softmax(x), y[:, None])[:, 0]),
+        lambda: -gx.mean(gx.log(gx.take_along_axis(softmax(x), y[:, None], axis=1)[:, 0])),
+        lambda: gx.mean(gx.logsumexp(x, axis=1) - gx.take_along_axis(x, y[:, None])[:, 0]),
+        lambda: -gx.sum(gx.take_along_axis(gx.log(softmax(x)), y.reshape(-1, 1))) / x.shape[0],
     ),
     family(
         "cross_entropy_of_one_example",
@@ -277,6 +307,12 @@ ACTIVATIONS = (
         lambda: 1 / (1 + 1 / gx.exp(v)),
         lambda: gx.exp(-gx.log(1 + gx.exp(-v))),
         lambda: gx.exp(-gx.log1p(gx.exp(-v))),
+        lambda: gx.where(v >= 0, 1 / (1 + gx.exp(-v)), gx.exp(v) / (1 + gx.exp(v))),
+        lambda: gx.where(
+            v >= 0,
+            1 / (1 + gx.exp(-gx.abs(v))),
+            gx.exp(-gx.abs(v)) / (1 + gx.exp(-gx.abs(v))),
+        ),
     ),
     family(
         "sigmoid_of_a_difference",
@@ -361,6 +397,7 @@ ACTIVATIONS = (
         lambda: gx.maximum(0, v),
         lambda: gx.where(v <= 0, 0, v),
         lambda: gx.where(gx.less_equal(v, 0), gx.zeros_like(v), v),
+        lambda: v * (v > 0),
     ),
     family(
         "leaky_relu",
@@ -370,6 +407,7 @@ ACTIVATIONS = (
         lambda: gx.where(v > 0, v, v * 0.1),
         lambda: gx.where(v <= 0, 0.1 * v, v),
         lambda: v * gx.where(v > 0, 1.0, 0.1),
+        lambda: gx.maximum(0.1 * v, v),
     ),
     family(
         "elu",
@@ -557,6 +595,8 @@ NORMALISATION = (
         "sum_of_squares",
         lambda: gx.sum(v**2),
         lambda: gx.sum(v * v),
+        lambda: v @ v,
+        lambda: gx.dot(v, v),
     ),
     family(
         "norm",
@@ -565,6 +605,13 @@ NORMALISATION = (
         lambda: gx.sum(x * x, axis=1) ** 0.5,
         lambda: gx.power(gx.sum(gx.square(x), axis=1), 0.5),
         lambda: gx.sqrt(total(x**2))[:, 0],
+    ),
+    family(
+        "norm_of_a_vector",
+        "norm",
+        lambda: gx.sqrt(gx.sum(v**2)),
+        lambda: gx.sqrt(v @ v),
+        lambda: gx.power(gx.dot(v, v), 0.5),
     ),
     family(
         "normalised",
@@ -689,6 +736,7 @@ PRODUCTS = (
         lambda: gx.sum(gx.square(p[:, None, :] - q), axis=-1),
         lambda: -2 * (p @ q.T) + total(p**2) + gx.sum(q**2, axis=1),
         lambda: gx.sum(p**2, axis=1, keepdims=True) - 2 * p @ q.T + (q**2).sum(axis=1),
+        lambda: (p**2).sum(axis=1)[:, None] + (q**2).sum(axis=1) - p @ (2 * q).T,
     ),
 )
 
@@ -697,7 +745,7 @@ FAMILIES = (*SOFTMAX, *CROSS_ENTROPY, *ACTIVATIONS, *NORMALISATION, *LOSSES, *PR
 
 SHAPES = {
     **dict.fromkeys("xt", (6, 10)),
-    **dict.fromkeys("vzy", (6,)),
+    **dict.fromkeys("vzuy", (6,)),
     **{"A": (4, 6, 5), "F": (8, 16), "S": (5, 5), "w": (10, 7), "U": (7, 10), "b": (7,)},
     **{"p": (6, 3), "q": (5, 3), "gain": (10,), "shift": (10,)},
 }
@@ -744,6 +792,33 @@ def test_gate_computes_what_is_spelled(found: Family) -> None:
         tolerance = 1e-4 if value.dtype == np.float32 else 1e-9
         for one, other in zip(gated, plain, strict=True):
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("gate", "spelled", "slope"),
+    [
+        ("relu", lambda: gx.maximum(v, 0), 1.0),
+        ("relu", lambda: gx.where(v < 0, 0, v), 1.0),
+        ("affine_relu", lambda: gx.maximum(x @ w + b, 0), 1.0),
+        ("hinge", lambda: gx.maximum(1 - v, 0), -1.0),
+        ("leaky_relu", lambda: gx.maximum(v, 0.1 * v), 1.0),
+        ("leaky_relu", lambda: gx.where(v >= 0, v, 0.1 * v), 1.0),
+        ("leaky_relu", lambda: gx.where(v < 0, 0.1 * v, v), 1.0),
+        ("elu", lambda: gx.where(v < 0, 2 * (gx.exp(v) - 1), v), 1.0),
+        ("elu", lambda: gx.where(v >= 0, v, 2 * (gx.exp(v) - 1)), 1.0),
+    ],
+)
+def test_gate_with_another_slope_at_its_kink(
+    gate: str, spelled: Callable[[], Tensor], slope: float
+) -> None:
+    """Values become the gate; the slope at the kink is that of what was written."""
+    assert ops_of(normal(spelled())[0]) == {gate}
+    at_kink = [np.full(SHAPES[i.node.attrs["name"]], gate == "hinge", i.dtype) for i in INPUTS]
+    wrt = b if gate == "affine_relu" else v
+    gradient = normal(gx.grad(gx.sum(spelled()), wrt))
+    (found,) = reference.evaluate(Graph("f", nodes(INPUTS), gradient), at_kink)
+    rows = 6.0 if gate == "affine_relu" else 1.0
+    np.testing.assert_array_equal(found, np.full(found.shape, slope * rows))
 
 
 def test_choice_that_loses_nan_is_relu_only_if_there_is_none() -> None:
@@ -802,7 +877,10 @@ def test_a_gain_is_taken_out_of_a_norm_only_if_the_order_may_change(
         ("gelu_tanh", lambda: 0.5 * v * (1 + gx.tanh(v + v**2))),
         ("relu", lambda: gx.where(v <= 1, 0, v)),
         ("leaky_relu", lambda: gx.where(v > 0, v, 0.1 * z)),
-        ("leaky_relu", lambda: gx.where(v >= 0, v, 0.1 * v)),
+        ("leaky_relu", lambda: gx.where(v >= 1, v, 0.1 * v)),
+        ("leaky_relu", lambda: gx.maximum(v, 2 * v)),
+        ("relu", lambda: v * (z > 0)),
+        ("sigmoid", lambda: gx.where(v >= 0, gx.tanh(gx.abs(v)), gx.tanh(-gx.abs(v)))),
         ("elu", lambda: gx.where(v > 0, v, gx.exp(v) + 1)),
         ("squared_distances", lambda: gx.sum((p[:, None] - q[None]) ** 2, axis=1)),
         ("affine", lambda: x @ w + v[:, None]),

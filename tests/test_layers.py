@@ -284,6 +284,9 @@ SAME_AS_NUMPY = {
     "sum": lambda m, x, y, k: m.sum(x, axis=0),
     "swapaxes": lambda m, x, y, k: m.swapaxes(x, 0, 1),
     "take": lambda m, x, y, k: m.take(x, k, axis=1),
+    "take_along_axis": lambda m, x, y, k: m.take_along_axis(
+        x, m.argmax(y, axis=1)[:, None], axis=1
+    ),
     "tanh": lambda m, x, y, k: m.tanh(y),
     "transpose": lambda m, x, y, k: m.transpose(x),
     "var": lambda m, x, y, k: m.var(x, axis=1),

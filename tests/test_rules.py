@@ -43,15 +43,26 @@ LARGEST = {
 }
 """The largest finite operand by dtype."""
 
-NORMWISE = {"weighted_logsumexp": "exponents are shifted by the largest, whatever its weight is"}
+NORMWISE = dict.fromkeys(
+    ("weighted_logsumexp", "log_of_scaled_sum_of_exp"),
+    "exponents are shifted by the largest, whatever its weight is",
+)
 """Operands may be wrong by one ulp of the largest in their row."""
 
+PARTS = ("softplus_in_two_parts", "softplus_in_two_parts_by_relu", "sigmoid_by_choice")
 KINKS = {
-    name: (
-        lambda x: x == 0,
-        "the kinks of both parts cancel; each alone routes the gradient at a tie",
-    )
-    for name in ("softplus_in_two_parts", "softplus_in_two_parts_by_relu")
+    **dict.fromkeys(
+        PARTS,
+        (
+            lambda x: x == 0,
+            "the kinks of both parts cancel; each alone routes the gradient at a tie",
+        ),
+    ),
+    **{
+        rule.name: (lambda x: x == 0, "the rule is for values only")
+        for rule in RULES
+        if rule.values_only
+    },
 }
 """Where the gradient of before is a convention."""
 
@@ -336,7 +347,8 @@ def sensitivity(graph, arrays, true, dtype, changing=None, normwise=False):
                 continue
             for column in np.ndindex(arrays[k].shape[1:]):
                 moved = [numbers(b) if b.dtype.kind in "fO" else b for b in arrays]
-                size = np.asarray(abs(moved[k]))
+                # An infinite operand was not rounded.
+                size = np.where(finite(moved[k]), abs(moved[k]), 0)
                 step = np.max(size, axis=-1, initial=0) if normwise else size[..., *column]
                 moved[k][..., *column] += eps * step
                 total = total + abs(exact_values(graph, moved)[0] - start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.codegen.expressions import flat_index
@@ -28,30 +28,38 @@ def totals_function(
     chunks: Chunks,
     kept: Sequence[Kept],
     sizes: Sequence[str],
-    unique: Callable[[str], str],
 ) -> tuple[str, ...]:
     """The lines of the function ``name``, of all results, all parts and the sizes; none if none are kept."""
     if not kept:
         return ()
     parameters = [*(k.result for k in kept), *(k.parts for k in kept), *sizes]
+    taken = {*parameters, *(f"{k.total.name}{end}" for k in kept for end in ("", "_sum", "_lost"))}
     lines: list[str] = []
     pieces = ""
     if any(k.part.kind in (Kind.ARRAYS, Kind.NUMBERS) for k in kept):
-        pieces = unique("pieces")
+        pieces = _unique(taken, "pieces")
         length, size = chunks.length, chunks.size
         if size.isdigit():
             lines.append(f"{pieces} = ({length} + {int(size) - 1}) // {size}")
         else:
-            chunk = unique("chunk")
+            chunk = _unique(taken, "chunk")
             lines.append(f"{chunk} = {size}")
             lines.append(f"{pieces} = ({length} + {chunk} - 1) // {chunk}")
-    counter, inner = unique("part"), unique("k")
+    counter, inner = _unique(taken, "part"), _unique(taken, "k")
     for each in kept:
         if each.part.kind is Kind.ARRAYS:
             lines += _arrays(each, pieces, counter, inner)
         else:
             lines += _numbers(each, pieces, counter)
     return (f"def {name}({', '.join(parameters)}):", *(INDENT + line for line in lines))
+
+
+def _unique(taken: set[str], wanted: str) -> str:
+    name = wanted
+    while name in taken:
+        name = f"{name}_"
+    taken.add(name)
+    return name
 
 
 def _arrays(kept: Kept, pieces: str, counter: str, inner: str) -> list[str]:

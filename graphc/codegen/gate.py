@@ -34,8 +34,8 @@ from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
-_WORD = re.compile(r"[A-Za-z_]\w*")
-_ATOM = re.compile(r"-?[\w.]+|np\.\w+\(-?[\w.+]+\)")
+_WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+_ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
 
 
@@ -346,8 +346,7 @@ class _Gate:
             Kept(part, self.totals[part.node], self.names[part.node], self._parts_name(part.node))
             for part in self.chunks.parts
         ]
-        unique = partial(_fresh, self.taken)
-        return totals_function(f"{self.name}_totals", self.chunks, kept, self.sizes, unique)
+        return totals_function(f"{self.name}_totals", self.chunks, kept, self.sizes)
 
 
 def _nodes(step: Step) -> Iterable[Node]:

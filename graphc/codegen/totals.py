@@ -42,7 +42,7 @@ class Total:
     first_inner: int
     outermost: int
     in_parts: bool
-    each_a_part: bool
+    one_by_one: bool
     place: str
     clear: Callable[[str], list[str]]
     kept: Callable[[str], str] | None = None
@@ -82,7 +82,7 @@ class Total:
 
     def before_part(self, axis: int) -> list[str]:
         """The lines before the loop over ``axis`` in each of its blocks."""
-        if not self.in_parts or self.each_a_part or axis != self.inner:
+        if not self.in_parts or self.one_by_one or axis != self.inner:
             return []
         return [f"{self.name}_part = {self.initial}"]
 
@@ -90,7 +90,7 @@ class Total:
         """What the innermost loop does with an element."""
         if self.first_inner > self.inner:
             return self.step(self.place, value)
-        if self.each_a_part:
+        if self.one_by_one:
             return self._part(value, "")
         return self.step(f"{self.name}_part" if self.in_parts else self.name, value)
 
@@ -100,7 +100,7 @@ class Total:
 
     def after_part(self, axis: int, block: str) -> list[str]:
         """The lines behind the loop over ``axis`` in each of its blocks."""
-        if not self.in_parts or self.each_a_part or axis != self.inner:
+        if not self.in_parts or self.one_by_one or axis != self.inner:
             return []
         return [self._part(f"{self.name}_part", block)]
 
@@ -147,9 +147,9 @@ def total(
     first_inner = 0 if flat else trailing_axes(node)
     is_local = flat or is_local_total(node)
     is_float_sum = is_local and is_float(node.dtype) and node.op.name == "sum"
-    each_a_part = is_float_sum and first_inner == inner and has_loops(loop)
-    in_parts = is_float_sum and (first_inner < inner or is_long(loop) or each_a_part)
+    one_by_one = is_float_sum and first_inner == inner and has_loops(loop)
+    in_parts = is_float_sum and (first_inner < inner or is_long(loop) or one_by_one)
     outermost = first_inner if is_local else min(node.attrs["axes"])
     return Total(
-        node, name, inner, first_inner, outermost, in_parts, each_a_part, place, clear, kept
+        node, name, inner, first_inner, outermost, in_parts, one_by_one, place, clear, kept
     )

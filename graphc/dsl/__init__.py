@@ -91,6 +91,7 @@ from graphc.dsl.shapes import (
     stack,
     swapaxes,
     take,
+    take_along_axis,
     transpose,
     zeros_like,
 )
@@ -181,6 +182,7 @@ __all__ = [
     "sum_",
     "swapaxes",
     "take",
+    "take_along_axis",
     "tanh",
     "transpose",
     "var",

@@ -151,6 +151,32 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
 
 
 @public
+def take_along_axis(x: TensorLike, indices: TensorLike, axis: int = -1) -> Tensor:
+    """``numpy.take_along_axis``: along ``axis``, the elements at ``indices``; the other sizes are equal.
+
+    >>> import graphc as gx
+    >>> scores, labels = gx.constant([[1.0, 2.0], [3.0, 4.0]]), gx.constant([1, 0])
+    >>> gx.evaluate(gx.take_along_axis(scores, labels[:, None], axis=1), {})
+    array([[2.],
+           [3.]])
+    """
+    node, index = lift(x, "take_along_axis"), lift(indices, "take_along_axis")
+    if len(node.shape) != len(index.shape):
+        raise fail("take_along_axis", "needs as many axes of indices as of values", node, index)
+    (where_,) = normal_axes("take_along_axis", node, axis)
+    last = len(node.shape) - 1
+    order = [i for i in range(last + 1) if i != where_] + [where_]
+    rows, places = permuted(node, order), permuted(index, order)
+    if places.shape[last] == 1:
+        found = index_ops.pick(rows, shape_ops.squeeze(places, axes=(last,)))
+        found = shape_ops.expand_dims(found, axes=(last,))
+    else:
+        repeated = shape_ops.expand_dims(rows, axes=(last,))
+        found = index_ops.pick(broadcast(repeated, (*places.shape, rows.shape[last])), places)
+    return Tensor(permuted(found, [order.index(i) for i in range(last + 1)]))
+
+
+@public
 def zeros_like(x: TensorLike) -> Tensor:
     """Zeros of the type of ``x``."""
     return Tensor(filled_type(lift(x).tensor_type, 0))

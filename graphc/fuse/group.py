@@ -18,7 +18,7 @@ from graphc.dump import is_number
 from graphc.fuse.access import Accesses, Index, operands, stays_inside
 from graphc.fuse.recompute import BYTES_PER_OPERATION, sources, values_to_recompute
 from graphc.fuse.roles import Role, role, space
-from graphc.fuse.schedule import schedule, shares_loop
+from graphc.fuse.schedule import schedule, shares_loop, traffic, work
 from graphc.ir import NOTES, Graph, Node, make_node
 from graphc.ops.fused import fused, item
 
@@ -239,7 +239,9 @@ def _order(unit_of: dict[Node, int]) -> list[int]:
 def _make_gate(body: Graph, new: dict[Node, Node]) -> None:
     inner = Graph("body", body.inputs, body.outputs)
     operands = (new[arg] for arg in body.inputs)
-    gate = fused(*operands, body=inner, name=body.name, schedule=schedule(inner))
+    loops = schedule(inner)
+    cost = f"{traffic(inner)} bytes, {work(loops.steps)} operations"
+    gate = fused(*operands, body=inner, name=body.name, schedule=loops, cost=cost)
     for index, result in enumerate(body.outputs):
         new[result] = item(gate, index=index)
         NOTES.carry(result, new[result])

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphc.dump import is_number
+from graphc.dump import Names, is_number
 from graphc.fuse.access import Accesses, counters, operands
 from graphc.fuse.chunks import GAP, Part, chunks, private_scratch
 from graphc.fuse.roles import Role, role
@@ -47,6 +47,30 @@ class MemoryPlan:
     def offsets(self) -> dict[Node, Dimension]:
         """Where each value starts, in bytes from the start of the workspace."""
         return {placement.value: placement.offset for placement in self.placements}
+
+
+def memory_text(graph: Graph, plan: MemoryPlan) -> str:
+    """The plan as text: a line a value, with its place, its bytes and the steps that need it."""
+    names, steps = Names(graph), graph.nodes()
+    heads, places = [], []
+    for placement in plan.placements:
+        heads.append(f"%{names[placement.value]}: {placement.value.tensor_type}")
+        places.append(f"{placement.size} bytes at {placement.offset}")
+    widths = [max(map(len, column), default=0) for column in (heads, places)]
+    lines = [f"workspace of {graph.name}: {plan.total} bytes"]
+    for head, place, placement in zip(heads, places, plan.placements, strict=True):
+        first, last = (_title(steps[step], names) for step in (placement.first, placement.last))
+        span = f"in {first}" if first == last else f"from {first} to {last}"
+        replaced = plan.replaced.get(placement.value)
+        over = f", in the place of %{names[replaced]}" if replaced is not None else ""
+        lines.append(f"  {head:<{widths[0]}}  {place:<{widths[1]}}  {span}{over}")
+    return "\n".join(lines)
+
+
+def _title(node: Node, names: Names) -> str:
+    if "body" in node.attrs:
+        return str(node.attrs["name"])
+    return f"%{names[node]}" if node.shape else node.op.name
 
 
 @dataclass

@@ -132,6 +132,29 @@ def _in_order(
     return list(nx.lexicographical_topological_sort(order, key=position.__getitem__))
 
 
+# What a gate costs.
+
+
+def traffic(body: Graph) -> Dimension:
+    """The bytes of all arrays that a gate reads or writes, each once."""
+    arrays = [n for n in (*body.inputs, *body.outputs) if n.shape != ()]
+    total: Dimension = 0
+    for node in arrays:
+        total = total + product(node.shape) * node.dtype.itemsize
+    return total
+
+
+def work(steps: Sequence[Step]) -> Dimension:
+    """The operations of a gate: the costs of its ops, as often as they are computed."""
+    total: Dimension = 0
+    for step in steps:
+        if isinstance(step, Loop):
+            total = total + work(step.body)
+        else:
+            total = total + product(space(step)) * round(step.op.cost)
+    return total
+
+
 # What later loops read.
 
 
@@ -261,6 +284,8 @@ def _cheap(
             if producer in price and producer in node.args:
                 price[node] += price[producer]
                 bound[node] = max(bound[node], bound[producer])
+            elif producer in crossing:
+                bound[node] = max(bound[node], crossing[producer])
             else:
                 bound[node] = max(bound[node], len(visible_from(producer, path[producer])))
         if node in crossing and (price[node] > CHEAP or bound[node] > crossing[node]):

@@ -10,7 +10,7 @@ from graphc.ir import Graph, Op, Rejected
 from graphc.types import TensorType, TupleType, Type
 
 
-def _infer_fused(*types: Type, body: Graph, name: str, schedule: Any = None) -> TupleType:
+def _infer_fused(*types: Type, body: Graph, name: str, **how: Any) -> TupleType:
     if [node.type for node in body.inputs] != list(types):
         raise Rejected("the body's inputs have other types")
     return TupleType(tuple(node.tensor_type for node in body.outputs))
@@ -40,7 +40,7 @@ def _with_body(name: str) -> Op:
 
 
 fused: Op = _with_body("fused")
-"""Nodes that become one gate: ``body`` computes all results of the gate ``name``, ``schedule`` says how."""
+"""Nodes that become one gate: ``body`` computes all results of the gate ``name``, ``schedule`` says how, ``cost`` at what price."""
 
 composite: Op = _with_body("composite")
 """A gate with several results that a reader knows by ``name``, before it becomes loops."""

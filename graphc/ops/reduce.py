@@ -17,8 +17,8 @@ from graphc.facts import (
     Sample,
     Vjp,
 )
-from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
-from graphc.ops.discrete import equal
+from graphc.ir import REGISTRY, Array, Node, Op, Rejected, broadcast, filled, size_node
+from graphc.ops.discrete import bitwise_or, equal, not_equal
 from graphc.ops.elementwise import where
 from graphc.ops.families import require_dtype
 from graphc.ops.shape import expand_dims, iota, permute_dims, reshape
@@ -165,8 +165,8 @@ def _highest(dtype: DType) -> bool | int | float:
     return math.inf if is_float(dtype) else integer_limits(dtype)[1]
 
 
-def _argument(name: str, reference: Callable[..., Any]) -> Op:
-    """The index of the first extreme element along the last axis."""
+def _argument(name: str, reference: Callable[..., Any], extreme: str) -> Op:
+    """The index of the first extreme element along the last axis; of the first nan if there is one."""
 
     def infer(x: TensorType) -> TensorType:
         require_dtype(x.dtype, NUMBERS)
@@ -174,15 +174,21 @@ def _argument(name: str, reference: Callable[..., Any]) -> Op:
             raise Rejected(f"an empty axis has no {name}")
         return TensorType(int64, x.shape[:-1])
 
-    def emit(node: Node, operands: Any, result: str) -> list[str]:
-        shape = node.args[0].shape
-        return [f"kernels.{name}({operands[0]}, {result}, {product(shape[:-1])}, {shape[-1]})"]
+    def expand(x: Node) -> Node:
+        last = x.tensor_type.ndim - 1
+        value = spread(REGISTRY[extreme](x, axes=(last,)), x, (last,))
+        found = equal(x, value)
+        if is_float(x.dtype):
+            found = bitwise_or(found, not_equal(x, x))
+        place = iota(shape=x.shape, axis=last, dtype=int64)
+        behind = broadcast(size_node(x.shape[-1], int64), x.shape)
+        return REGISTRY["min"](where(found, place, behind), axes=(last,))
 
     return Op(
         name,
         infer=infer,
         reference=lambda x: reference(x, axis=-1),
-        lowering=KernelCode(emit),
+        lowering=Definition(expand),
         vjp=NONDIFFERENTIABLE,
         samples=(Sample(((3, 4),)), Sample(((5,),)), Sample(((2, 3, 4),))),
         dtypes=NUMBERS,
@@ -192,8 +198,8 @@ def _argument(name: str, reference: Callable[..., Any]) -> Op:
     )
 
 
-argmax = _argument("argmax", np.argmax)
-argmin = _argument("argmin", np.argmin)
+argmax = _argument("argmax", np.argmax, "max")
+argmin = _argument("argmin", np.argmin, "min")
 
 max_: Op = reduction(
     "max",

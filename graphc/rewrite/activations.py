@@ -33,9 +33,27 @@ rule, on = ACTIVATIONS.rule, ACTIVATIONS.on
 def relu_by_maximum(node: Node) -> Node | None:
     """maximum(0, x) -> relu(x)"""
     # Of maximum(0, -0.0) NumPy gives either zero.
-    # maximum(x, 0) passes the gradient on at x = 0, as its first operand wins the tie: not relu.
     zero, x = node.args
     return ew.relu(x) if is_number(zero, 0) and x.dtype != bool_ else None
+
+
+@on(STABLER, ew.maximum, ew.where, values_only=True)
+def relu_of_values(node: Node) -> Node | None:
+    """maximum(x, 0) -> relu(x), where(x < 0, 0, x) -> relu(x), whose slope at 0 is another one"""
+    x = node.args[0] if node.op is ew.maximum else node.args[2]
+    zero = node.args[1]
+    if node.op is ew.where and not _compares(d.less, node.args[0], x):
+        return None
+    return ew.relu(x) if is_number(zero, 0) and x.dtype != bool_ else None
+
+
+@on(STABLER, ew.multiply)
+def relu_by_mask(node: Node) -> Node | None:
+    """x * cast(x > 0) -> relu(x)"""
+    for x, mask in (node.args, node.args[::-1]):
+        if mask.op is ew.cast and _is_positive(mask.args[0], x):
+            return ew.relu(x)
+    return None
 
 
 @on(EXACT, ew.where)
@@ -64,6 +82,26 @@ def leaky_relu_by_choice(node: Node) -> Node | None:
     return nn.leaky_relu(x, slope=slope) if base is x and below is not x else None
 
 
+@on(EXACT, ew.maximum)
+def leaky_relu_by_maximum(node: Node) -> Node | None:
+    """maximum(slope * x, x) -> leaky_relu(x) for a slope between 0 and 1"""
+    return _leaky_relu(node.args[1], node.args[0])
+
+
+@on(EXACT, ew.maximum, ew.where, values_only=True)
+def leaky_relu_of_values(node: Node) -> Node | None:
+    """maximum(x, slope * x) -> leaky_relu(x), where(x < 0, slope * x, x) -> leaky_relu(x)"""
+    found = node.args if node.op is ew.maximum else _by_sign(node, d.greater_equal, d.less)
+    return _leaky_relu(*found) if found else None
+
+
+def _leaky_relu(x: Node, below: Node) -> Node | None:
+    """``below`` where that is a multiple of ``x`` by less than 1, and ``x`` above 0."""
+    base, slope = _multiple(below)
+    rises = base is x and below is not x and 0 < slope < 1
+    return nn.leaky_relu(x, slope=slope) if rises and is_float(x.dtype) else None
+
+
 @on(EXACT, ew.multiply)
 def leaky_relu_by_factor(node: Node) -> Node | None:
     """x * where(x > 0, 1, slope) -> leaky_relu(x)"""
@@ -80,26 +118,54 @@ def leaky_relu_by_factor(node: Node) -> Node | None:
 def elu_by_choice(node: Node) -> Node | None:
     """where(x > 0, x, alpha * expm1(x)) -> elu(x), where(x <= 0, alpha * expm1(x), x) -> elu(x)"""
     found = _by_sign(node)
-    if found is None:
-        return None
-    x, below = found
+    return _elu(*found) if found else None
+
+
+@on(EXACT, ew.where, values_only=True)
+def elu_of_values(node: Node) -> Node | None:
+    """where(x >= 0, x, alpha * expm1(x)) -> elu(x), where(x < 0, alpha * expm1(x), x) -> elu(x)"""
+    found = _by_sign(node, d.greater_equal, d.less)
+    elu = _elu(*found) if found else None
+    return elu if elu and elu.attrs["alpha"] > 0 else None
+
+
+def _elu(x: Node, below: Node) -> Node | None:
     base, alpha = _multiple(below)
     return nn.elu(x, alpha=alpha) if base.op is ew.expm1 and base.args[0] is x else None
 
 
-def _by_sign(node: Node) -> tuple[Node, Node] | None:
-    """(x, y) if ``node`` is x where x > 0 and y where x <= 0; for a nan it may be either."""
+@on(EXACT, ew.where)
+def sigmoid_by_choice(node: Node) -> Node | None:
+    """where(x >= 0, sigmoid(abs(x)), sigmoid(-abs(x))) -> sigmoid(x)"""
+    condition, above, below = node.args
+    x = condition.args[0] if condition.args else condition
+    size = ew.absolute(x) if is_float(x.dtype) else x
+    by_sign = _compares(d.greater, condition, x) or _compares(d.greater_equal, condition, x)
+    if not by_sign or above.op is not ew.sigmoid or below.op is not ew.sigmoid:
+        return None
+    return ew.sigmoid(x) if above.args[0] is size and below.args[0] is -size else None
+
+
+def _by_sign(
+    node: Node, above: Op = d.greater, below: Op = d.less_equal
+) -> tuple[Node, Node] | None:
+    """(x, y) if ``node`` is x where x > 0 and y where x <= 0, for floats; for a nan it may be either."""
     condition, first, second = node.args
-    if _is_positive(condition, first):
+    if not is_float(node.dtype):
+        return None
+    if _compares(above, condition, first):
         return first, second
-    below = condition.op is d.less_equal and condition.args[0] is second
-    return (second, first) if below and _is_zero(condition.args[1]) else None
+    return (second, first) if _compares(below, condition, second) else None
 
 
 def _is_positive(condition: Node, x: Node) -> bool:
     """Whether ``condition`` is x > 0 for floats."""
-    compares = condition.op is d.greater and condition.args[0] is x and x.dtype.kind == "f"
-    return compares and _is_zero(condition.args[1])
+    return is_float(x.dtype) and _compares(d.greater, condition, x)
+
+
+def _compares(op: Op, condition: Node, x: Node) -> bool:
+    """Whether ``condition`` compares ``x`` with 0 by ``op``."""
+    return condition.op is op and condition.args[0] is x and _is_zero(condition.args[1])
 
 
 def _is_zero(node: Node) -> bool:

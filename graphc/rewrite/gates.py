@@ -16,6 +16,7 @@ from graphc.ops import reduce as r
 from graphc.ops import softmax as sm
 from graphc.ops.index import pick, take
 from graphc.ops.linalg import matmul, transposed
+from graphc.ops.shape import expand_dims
 from graphc.rewrite.domains import is_peak
 from graphc.rewrite.pattern import spread, spread_source
 from graphc.rewrite.rules import Attribute, Constant, Label, Rest, Table
@@ -111,6 +112,17 @@ def mean_squared_error(x, y, axes: Attribute):
 def sum_of_squares(x, axes: Attribute):
     """sum(square(x)) -> sum_of_squares(x)"""
     return r.sum_(ew.square(x), axes=axes), nm.sum_of_squares(x, axes=axes)
+
+
+@on(STABLER, matmul)
+def dot_with_itself(node: Node) -> Node | None:
+    """matmul(x[None, :], x[:, None]) -> sum_of_squares(x), which is x @ x"""
+    row, column = node.args
+    new = (row.op, column.op) == (expand_dims, expand_dims) and row.args == column.args
+    if not new or node.shape != (1, 1) or len(row.args[0].shape) != 1 or any(node.attrs.values()):
+        return None
+    total = nm.sum_of_squares(row.args[0], axes=(0,)) if is_float(node.dtype) else None
+    return total and expand_dims(total, axes=(0, 1))
 
 
 @rule(EXACT)
@@ -335,6 +347,15 @@ def squared_distances(a, b):
 def squared_distances_of_doubled(a, b):
     """spread(|a|^2) + spread(|b|^2) - matmul(2 * a, b.T) -> squared_distances(a, b)"""
     product = matmul(2.0 * a, b, transpose_a=False, transpose_b=True)
+    return _squares(a, product, 1) + _squares(b, product, 0) - product, (
+        lambda: pr.squared_distances(a, b)
+    )
+
+
+@rule(STABLER, where=_few_coordinates)
+def squared_distances_from_doubled(a, b):
+    """spread(|a|^2) + spread(|b|^2) - matmul(a, (2 * b).T) -> squared_distances(a, b)"""
+    product = matmul(a, 2.0 * b, transpose_a=False, transpose_b=True)
     return _squares(a, product, 1) + _squares(b, product, 0) - product, (
         lambda: pr.squared_distances(a, b)
     )

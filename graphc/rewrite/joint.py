@@ -135,20 +135,33 @@ def find_momentum(graph: Graph) -> dict[Node, Node]:
 def find_adam(graph: Graph) -> dict[Node, Node]:
     """m' = a * m + b * g, v' = c * v + d * square(g), p' = p - h(m', v') -> adam(p, m, v, g)"""
     found: dict[Node, Node] = {}
-    moments = [(b, s, o) for b in _blends(graph) for s, o in _state_and_other(b)]
+    moments = [(b, s, _target(s, o)) for b in _blends(graph) for s, o in _state_and_other(b)]
     for second, state_2, squared in moments:
-        if squared.op is not ew.square:
-            continue
-        for first, state_1, gradient in moments:
-            if gradient is not squared.args[0] or {first.node, second.node} & set(found):
+        root = _root(squared)
+        for first, state_1, gradient in moments if root else ():
+            if gradient is not root or {first.node, second.node} & set(found):
                 continue
             step = _step_by(graph, first.node, second.node)
             if step is not None and step not in found:
                 results = [first.node, second.node, step]
-                states = [n for n in step.args if n.op is INPUT]
+                states = [n for n in map(_without_number, step.args) if n.op is INPUT]
                 leaves = _leaves(results, [*states, state_1, state_2, gradient])
                 found |= _gate("adam", results, leaves)
     return found
+
+
+def _target(state: Node, other: Node) -> Node:
+    """What ``state`` moves towards: y in x + a * (y - x) as in (1 - a) * x + a * y."""
+    moves = other.op is ew.subtract and other.args[1] is state
+    return other.args[0] if moves else other
+
+
+def _root(node: Node) -> Node | None:
+    """x if ``node`` is a multiple of square(x), also where that is written as a * x * x."""
+    if node.op is ew.square:
+        return node.args[0]
+    roots = set(map(_without_number, node.args)) if node.op is ew.multiply else set()
+    return roots.pop() if len(roots) == 1 else None
 
 
 def _step_by(graph: Graph, first: Node, second: Node) -> Node | None:
@@ -156,7 +169,7 @@ def _step_by(graph: Graph, first: Node, second: Node) -> Node | None:
     for output in graph.outputs:
         if output.op not in (ew.add, ew.subtract) or output in (first, second):
             continue
-        states = [arg for arg in output.args if arg.op is INPUT]
+        states = [arg for arg in map(_without_number, output.args) if arg.op is INPUT]
         inside = _interior([output], {first, second, *states})
         if (
             states

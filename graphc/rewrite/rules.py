@@ -41,7 +41,8 @@ class Rule:
 
     ``roots`` are the ops that it can apply to, None for any. ``text`` shows it: before -> after. ``sides`` is
     the function that gives both, for a rule that is declared by one. A ``late`` rule takes in other gates:
-    it is tried when all the rest has found its form, lest it hide them.
+    it is tried when all the rest has found its form, lest it hide them. A rule of ``values_only`` may give
+    the slope at a kink another value: it is left out of what is to be differentiated.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Rule:
     group: str = "user"
     sides: Callable[..., Any] | None = None
     late: bool = False
+    values_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +124,17 @@ class Table:
 
         return add
 
-    def on(self, label: Label, *roots: Op, late: bool = False) -> Callable[[Rewrite], Rewrite]:
+    def on(
+        self, label: Label, *roots: Op, late: bool = False, values_only: bool = False
+    ) -> Callable[[Rewrite], Rewrite]:
         """Adds a rule that looks at the node itself; ``roots`` are the ops that it applies to."""
 
         def add(function: Rewrite) -> Rewrite:
             ops = frozenset(roots) or None
             text = first_line(function)
             name = function.__name__
-            self.rules.append(Rule(name, label, text, function, ops, self.group, late=late))
+            rule = Rule(name, label, text, function, ops, self.group, None, late, values_only)
+            self.rules.append(rule)
             return function
 
         return add

@@ -1,24 +1,23 @@
-"""The table *stabilize*: forms that overflow, cancel or give nan where the value itself does not.
+"""The table *stabilize*, first part: forms that overflow, cancel or give nan where the value itself does not.
 
 A rule here may differ from what was written only by being closer to the true value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
 
-from graphc.ir import Node, broadcast, filled, size_node, uniform_value
+from graphc.ir import Node
 from graphc.ops import elementwise as ew
 from graphc.ops import norms as nm
 from graphc.ops import reduce as r
 from graphc.ops import shape
 from graphc.ops import softmax as sm
-from graphc.ops.index import concat
+from graphc.ops.index import slice_, take
 from graphc.ops.special import erfc, log_erfc
-from graphc.rewrite.domains import is_nonnegative, is_peak
-from graphc.rewrite.pattern import PRODUCT, SUM, all_terms, joined, spread
+from graphc.rewrite.domains import is_nonnegative
+from graphc.rewrite.pattern import is_number
 from graphc.rewrite.rules import Attribute, Label, Rest, Table
-from graphc.types import product
 
 STABLER = Label.STABLER
 
@@ -37,14 +36,55 @@ def log_of_exp(x):
 
 @on(STABLER, ew.cast)
 def widen_before_exp(node: Node) -> Node | None:
-    """cast(exp(x) * c, wider) -> exp(cast(x, wider)) * cast(c, wider), which overflows later"""
-    (scaled,) = node.args
-    power, *factors = scaled.args if scaled.op is ew.multiply else (scaled,)
-    narrow = node.dtype.kind == "f" and node.dtype > power.dtype
-    if not narrow or power.op is not ew.exp or any(uniform_value(f) is None for f in factors):
+    """cast(w * exp(x), wider) -> exp(cast(x, wider)) * cast(w, wider), which overflows later"""
+    return _widened(node.args[0], node.dtype) if _widens(node) else None
+
+
+@on(STABLER, ew.cast)
+def widen_before_sum_of_exp(node: Node) -> Node | None:
+    """cast(sum(w * exp(x)), wider) -> sum(exp(cast(x, wider)) * cast(w, wider)), and so for mean"""
+    (total,) = node.args
+    if not _widens(node) or total.op not in (r.sum_, r.mean):
         return None
-    wide = ew.exp(ew.cast(power.args[0], dtype=node.dtype))
-    return ew.multiply(wide, *(ew.cast(f, dtype=node.dtype) for f in factors)) if factors else wide
+    terms = _widened(total.args[0], node.dtype)
+    return None if terms is None else total.op(terms, **total.attrs)
+
+
+def _widens(cast: Node) -> bool:
+    return cast.dtype.kind == "f" and cast.dtype > cast.args[0].dtype
+
+
+def _widened(node: Node, dtype: np.dtype) -> Node | None:
+    """``node`` in a wider dtype, if it is exp(x), or a product or quotient with it."""
+    if node.op is ew.exp:
+        return ew.exp(ew.cast(node.args[0], dtype=dtype))
+    if node.op not in (ew.multiply, ew.divide):
+        return None
+    parts = [_widened(arg, dtype) for arg in node.args]
+    if not any(parts):
+        return None
+    pairs = zip(parts, node.args, strict=True)
+    return node.op(*(part or ew.cast(arg, dtype=dtype) for part, arg in pairs))
+
+
+SELECTIONS = (slice_, take, shape.squeeze)
+SELECTED = (ew.exp, ew.sigmoid, sm.softmax)
+
+
+@on(Label.EXACT, ew.log, ew.subtract)
+def compute_before_selecting(node: Node) -> Node | None:
+    """log(f(x)[i]) -> log(f(x))[i] and 1 - f(x)[i] -> (1 - f(x))[i] for exp, sigmoid and softmax"""
+    chosen = node.args[-1]
+    if chosen.op not in SELECTIONS or not (node.op is ew.log or is_number(node.args[0], 1)):
+        return None
+    x, *others = chosen.args
+    source = x
+    while source.op in SELECTIONS:
+        source = source.args[0]
+    if source.op not in SELECTED:
+        return None
+    before = ew.log(x) if node.op is ew.log else 1.0 - x
+    return chosen.op(before, *others, **chosen.attrs)
 
 
 @rule(STABLER)
@@ -275,156 +315,6 @@ def variance_by_moments(x, axes: Attribute):
     """mean(square(x)) - square(mean(x)) -> variance(x)"""
     before = r.mean(ew.square(x), axes=axes) - ew.square(r.mean(x, axes=axes))
     return before, nm.variance(x, axes=axes)
-
-
-# Softmax and logsumexp.
-
-
-@rule(STABLER)
-def logsumexp_by_parts(x, axes: Attribute):
-    """log(sum(exp(x))) -> logsumexp(x)"""
-    return ew.log(r.sum_(ew.exp(x), axes=axes)), sm.logsumexp(x, axes=axes)
-
-
-@rule(STABLER)
-def negative_logsumexp(x, axes: Attribute):
-    """log(1 / sum(exp(x))) -> -logsumexp(x)"""
-    inverse = ew.reciprocal(r.sum_(ew.exp(x), axes=axes))
-    return ew.log(inverse), -sm.logsumexp(x, axes=axes)
-
-
-@rule(STABLER)
-def negative_logsumexp_of_two(x, y):
-    """log(1 / (exp(x) + exp(y))) -> -logaddexp(x, y)"""
-    return ew.log(ew.reciprocal(ew.exp(x) + ew.exp(y))), -sm.logaddexp(x, y)
-
-
-@rule(STABLER)
-def logsumexp_of_two(x, y):
-    """log(exp(x) + exp(y)) -> logaddexp(x, y)"""
-    return ew.log(ew.exp(x) + ew.exp(y)), sm.logaddexp(x, y)
-
-
-@rule(STABLER)
-def logmeanexp(x, axes: Attribute):
-    """log(mean(exp(x))) -> logsumexp(x) - log(size)"""
-
-    def after():
-        total = sm.logsumexp(x, axes=axes)
-        count = size_node(product(x.shape[axis] for axis in axes), x.dtype)
-        return total - broadcast(ew.log(count), total.shape)
-
-    return ew.log(r.mean(ew.exp(x), axes=axes)), after
-
-
-@rule(STABLER)
-def weighted_logsumexp(x, w: Rest, axes: Attribute):
-    """log(sum(w * exp(x))) -> weighted_logsumexp(x, w)"""
-    return ew.log(r.sum_(w * ew.exp(x), axes=axes)), sm.weighted_logsumexp(x, w, axes=axes)
-
-
-@on(STABLER, ew.log)
-def weighted_logsumexp_of_terms(node: Node) -> Node | None:
-    """log(v * exp(x) + w * exp(y) + ...) -> weighted_logsumexp(stack(x, y, ...), stack(v, w, ...))"""
-    (total,) = node.args
-    terms = all_terms(total, SUM) if total.op in (ew.add, ew.subtract) else []
-    parts = [_weighted_exp(sign, term) for sign, term in terms]
-    if len(parts) < 2 or None in parts:
-        return None
-    exponents, weights = zip(*parts, strict=True)
-    return sm.weighted_logsumexp(_stacked(exponents), _stacked(weights), axes=(0,))
-
-
-def _weighted_exp(sign: int, term: Node) -> tuple[Node, Node] | None:
-    """(x, w) if ``term`` with its sign is w * exp(x)."""
-    factors = all_terms(term, PRODUCT)
-    powers = [k for k, (s, factor) in enumerate(factors) if s == 1 and factor.op is ew.exp]
-    if not powers:
-        return None
-    (x,) = factors.pop(powers[0])[1].args
-    weight = joined(factors, PRODUCT) if factors else filled(x, 1)
-    return x, weight if sign == 1 else -weight
-
-
-def _stacked(nodes: Sequence[Node]) -> Node:
-    return concat(*(shape.expand_dims(node, axes=(0,)) for node in nodes), axis=0)
-
-
-@rule(STABLER)
-def log_of_weighted_softmax(x, w: Rest, axes: Attribute, along: Attribute):
-    """log(sum(w * softmax(x))) -> weighted_logsumexp(log_softmax(x), w)"""
-    before = ew.log(r.sum_(w * sm.softmax(x, axes=along), axes=axes))
-    return before, sm.weighted_logsumexp(sm.log_softmax(x, axes=along), w, axes=axes)
-
-
-@rule(STABLER, where=lambda x, w, top, axes: is_peak(top, x, axes))
-def weighted_logsumexp_of_shifted(x, w, top, axes: Attribute):
-    """top + weighted_logsumexp(x - spread(top), w) -> weighted_logsumexp(x, w) where top is max(x)"""
-    before = top + sm.weighted_logsumexp(x - spread(top, x, axes), w, axes=axes)
-    return before, sm.weighted_logsumexp(x, w, axes=axes)
-
-
-@rule(STABLER)
-def softmax_by_parts(x, axes: Attribute):
-    """exp(x) / spread(sum(exp(x))) -> softmax(x)"""
-    total = r.sum_(ew.exp(x), axes=axes)
-    return ew.exp(x) / spread(total, x, axes), sm.softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def softmax_by_reciprocal(x, axes: Attribute):
-    """exp(x) * spread(1 / sum(exp(x))) -> softmax(x)"""
-    inverse = ew.reciprocal(r.sum_(ew.exp(x), axes=axes))
-    return ew.exp(x) * spread(inverse, x, axes), sm.softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def one_minus_softmax(x, axes: Attribute):
-    """1 - softmax(x) -> softmax_complement(x)"""
-    return 1.0 - sm.softmax(x, axes=axes), sm.softmax_complement(x, axes=axes)
-
-
-@rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
-def softmax_of_shifted(x, top, axes: Attribute):
-    """softmax(x - spread(top)) -> softmax(x) where top is max(x)"""
-    return sm.softmax(x - spread(top, x, axes), axes=axes), sm.softmax(x, axes=axes)
-
-
-@rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
-def logsumexp_of_shifted(x, top, axes: Attribute):
-    """top + logsumexp(x - spread(top)) -> logsumexp(x) where top is max(x)"""
-    before = top + sm.logsumexp(x - spread(top, x, axes), axes=axes)
-    return before, sm.logsumexp(x, axes=axes)
-
-
-@rule(STABLER)
-def log_of_softmax(x, axes: Attribute):
-    """log(softmax(x)) -> log_softmax(x)"""
-    return ew.log(sm.softmax(x, axes=axes)), sm.log_softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def log_softmax_by_logsumexp(x, axes: Attribute):
-    """x - spread(logsumexp(x)) -> log_softmax(x)"""
-    return x - spread(sm.logsumexp(x, axes=axes), x, axes), sm.log_softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def negative_log_softmax(x, axes: Attribute):
-    """spread(logsumexp(x)) - x -> -log_softmax(x)"""
-    return spread(sm.logsumexp(x, axes=axes), x, axes) - x, -sm.log_softmax(x, axes=axes)
-
-
-@rule(STABLER, where=lambda x, top, axes: is_peak(top, x, axes))
-def log_softmax_of_shifted(x, top, axes: Attribute):
-    """log_softmax(x - spread(top)) -> log_softmax(x) where top is max(x)"""
-    return sm.log_softmax(x - spread(top, x, axes), axes=axes), sm.log_softmax(x, axes=axes)
-
-
-@rule(STABLER)
-def softmax_by_log_softmax(x, axes: Attribute):
-    """exp(log_softmax(x)) -> softmax(x)"""
-    return ew.exp(sm.log_softmax(x, axes=axes)), sm.softmax(x, axes=axes)
 
 
 # Quotients.

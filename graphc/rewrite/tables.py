@@ -17,6 +17,7 @@ from graphc.rewrite.own import OwnRule
 from graphc.rewrite.rules import ON_BY_DEFAULT, JointRule, Label, Rule
 from graphc.rewrite.signs import SIGNS
 from graphc.rewrite.simplify import SIMPLIFY
+from graphc.rewrite.softmax import SOFTMAX
 from graphc.rewrite.stabilize import STABILIZE
 
 RULES: tuple[Rule, ...] = (
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     *SIGNS.rules,
     *MOTION.rules,
     *STABILIZE.rules,
+    *SOFTMAX.rules,
     *ACTIVATIONS.rules,
     *GATES.rules,
 )
@@ -55,18 +57,20 @@ class RuleSet:
         return rewrite(graph, [rule for rule in self.rules if rule.group == "simplify"])
 
 
-def choose(rewrites: Rewrites = True) -> RuleSet:
+def choose(rewrites: Rewrites = True, to_differentiate: bool = False) -> RuleSet:
     """The rules that are on.
 
     True means all that are EXACT or STABLER, False none. A mapping changes this by group, by label in lower
     case, by rule name, or by a rule of the user's own: ``{"gates": False, "reassociates": True}``. The more
-    particular entry wins. Raises `GraphValueError` for an unknown name and lists the names.
+    particular entry wins. Without rules of values only if the graph is ``to_differentiate``. Raises
+    `GraphValueError` for an unknown name and lists the names.
     """
+    possible = tuple(rule for rule in RULES if not (to_differentiate and rule.values_only))
     if isinstance(rewrites, bool):
-        return RuleSet(_on(RULES, {}) if rewrites else (), _on(JOINT, {}) if rewrites else ())
+        return RuleSet(_on(possible, {}) if rewrites else (), _on(JOINT, {}) if rewrites else ())
     _refuse_unknown(rewrites)
     named = {name: on for name, on in rewrites.items() if isinstance(name, str)}
-    rules = _on(RULES, named)
+    rules = _on(possible, named)
     own = [rule for rule, on in rewrites.items() if isinstance(rule, OwnRule) and on]
     return RuleSet((*(rule.against(rules) for rule in own), *rules), _on(JOINT, named))
 

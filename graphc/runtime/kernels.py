@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
-from .accumulate import maximum, minimum
 from .gate import gate
 
-__all__ = ["argmax", "argmin", "position", "product_of_others", "scatter_add"]
+__all__ = ["position", "product_of_others", "scatter_add"]
 
 
 def position(i: int, n: int) -> int:
@@ -49,59 +47,6 @@ def _lower_position(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     with builder.if_then(is_outside, likely=False):
         context.call_conv.return_user_exc(builder, IndexError, ("index out of bounds",))
     return result
-
-
-@njit(error_model="numpy", nogil=True, fastmath={"contract"}, cache=True, forceinline=True)
-def _first(x: Any, start: int, value: Any) -> int:
-    """Return how far behind `start` an extremum, or a nan, comes first, where there is one.
-
-    This is a second pass over the row, because a single one for both does not vectorise.
-    """
-    j = 0
-    while not (x[start + j] == value or x[start + j] != x[start + j]):
-        j += 1
-    return j
-
-
-@gate
-def argmax(x: Any, out: Any, rows: int, n: int) -> None:
-    """Write the index of the maximum of each row of `x` to `out`: the first, or the first nan.
-
-    `x` has the shape (rows, n) and a dtype of numbers or bool, `out` has `rows` integers; both are
-    flat. Raises ValueError if there are rows but they are empty.
-
-    >>> import numpy as np
-    >>> out = np.empty(1, np.int64)
-    >>> argmax(np.array([1.0, 3.0, 3.0]), out, 1, 3)
-    >>> out
-    array([1])
-    """
-    if rows > 0 and n == 0:
-        raise ValueError("argmax of an empty axis")
-    for r in range(rows):
-        best = x[r * n]
-        for j in range(1, n):
-            best = maximum(best, x[r * n + j])
-        out[r] = _first(x, r * n, best)
-
-
-@gate
-def argmin(x: Any, out: Any, rows: int, n: int) -> None:
-    """Write the index of the minimum of each row of `x` to `out`, as `argmax` does of the maximum.
-
-    >>> import numpy as np
-    >>> out = np.empty(1, np.int64)
-    >>> argmin(np.array([3.0, 1.0, 1.0]), out, 1, 3)
-    >>> out
-    array([1])
-    """
-    if rows > 0 and n == 0:
-        raise ValueError("argmin of an empty axis")
-    for r in range(rows):
-        best = x[r * n]
-        for j in range(1, n):
-            best = minimum(best, x[r * n + j])
-        out[r] = _first(x, r * n, best)
 
 
 @gate

@@ -7,6 +7,7 @@ x**2 above all, since an error there is relative in the exponential.
 The polynomials are minimax approximations as in `vmath`. The accuracy quoted is the largest error
 found, in units in the last place (ulp), on a machine with fused multiply-add: for all floats in
 float32, for 500,000 in float64, 5 million for erf.
+Without it, it stays below 2 but for log_erfc, 2.41.
 """
 
 from __future__ import annotations
