@@ -24,6 +24,7 @@ MODULES = (
     "accumulate",
     "blas",
     "buffers",
+    "combine",
     "kernels",
     "parallel",
     "scalar",

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from graphc.codegen.combine import INDENT, Kept, totals_function
 from graphc.codegen.expressions import (
     Index,
     element,
@@ -34,6 +33,7 @@ from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
+INDENT = "    "
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
@@ -45,8 +45,7 @@ class GateSource:
 
     ``results`` are results with a buffer of their own, ``scratch`` what later loops of the gate read, and
     ``sizes`` the named sizes, in the order of the parameters. A gate that runs in ``chunks`` has ``parts``
-    behind its scratch, in place of totals over its outermost loop: names of partial totals, which the
-    function ``totals`` combines, called with totals, parts and sizes.
+    behind its scratch, in place of ``totals`` over its outermost loop: names for their partial totals.
     """
 
     name: str
@@ -56,7 +55,7 @@ class GateSource:
     sizes: tuple[str, ...]
     chunks: Chunks | None = None
     parts: tuple[str, ...] = ()
-    totals: tuple[str, ...] = ()
+    totals: tuple[Total, ...] = ()
 
 
 def gate_source(
@@ -304,15 +303,16 @@ class _Gate:
     def _cleared(self, node: Node, start: str) -> list[str]:
         """Fills the memory of a total over the loop that begins."""
         outermost = min(node.attrs["axes"])
+        if self.chunks and outermost == 0:
+            length = product(node.shape)
+            own = flat_index((self.bounds[2], "0"), (1, length))
+            return [f"combine.fill({self._parts_name(node)}, {own}, {length}, {start})"]
         counter = _fresh(self.taken, "k")
         rest = product(node.shape[outermost:])
         index = (*self.own_index(node)[:outermost], counter)
-        if self.chunks and self.chunks.part_of(node):
-            place = self._of_chunk(node, index, (rest,))
-        else:
-            first = self.scratch.get(node, 0)
-            shape = (*node.shape[first:outermost], rest)
-            place = f"{self.names[node]}[{flat_index(index[first:], shape)}]"
+        first = self.scratch.get(node, 0)
+        shape = (*node.shape[first:outermost], rest)
+        place = f"{self.names[node]}[{flat_index(index[first:], shape)}]"
         return [f"for {counter} in range({rest}):", f"{INDENT}{place} = {start}"]
 
     # The function.
@@ -336,17 +336,8 @@ class _Gate:
             self.sizes,
             self.chunks,
             tuple(parts),
-            self._totals_function(),
+            tuple(self.totals[part.node] for part in self.chunks.parts) if self.chunks else (),
         )
-
-    def _totals_function(self) -> tuple[str, ...]:
-        if not self.chunks:
-            return ()
-        kept = [
-            Kept(part, self.totals[part.node], self.names[part.node], self._parts_name(part.node))
-            for part in self.chunks.parts
-        ]
-        return totals_function(f"{self.name}_totals", self.chunks, kept, self.sizes)
 
 
 def _nodes(step: Step) -> Iterable[Node]:

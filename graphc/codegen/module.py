@@ -20,12 +20,11 @@ from graphc.codegen.expressions import (
     size_names,
     template_of,
 )
-from graphc.codegen.combine import INDENT
-from graphc.codegen.gate import GateSource, gate_source
+from graphc.codegen.gate import INDENT, GateSource, gate_source
 from graphc.dump import Names, is_number
 from graphc.errors import InvalidGraph
 from graphc.facts import KernelCode, ScalarCode
-from graphc.fuse.chunks import Chunks, chunks
+from graphc.fuse.chunks import Chunks, Kind, chunks
 from graphc.fuse.memory import MemoryPlan, part_bytes
 from graphc.fuse.roles import Role, role
 from graphc.ir import CONSTANT, Array, Graph, Node, requirements, uniform_value
@@ -253,11 +252,13 @@ class _Module:
         totals = [part.node for part in chunked.parts]
         others = [text for value, text in buffers.items() if value not in totals]
         launch = (str(chunked.threads), str(chunked.length), chunked.size, gate.name)
-        self.lines.append(_call("parallel.run", launch, inputs, others, parts, gate.sizes))
-        if totals:
-            self.functions.append(["@gate", *gate.totals])
-            results = [buffers[total] for total in totals]
-            self.lines.append(_call(f"{gate.name}_totals", results, parts, gate.sizes))
+        call = _call("parallel.run", launch, inputs, others, parts, gate.sizes)
+        pieces = ""
+        if not {part.kind for part in chunked.parts}.isdisjoint((Kind.ARRAYS, Kind.NUMBERS)):
+            pieces = self.names.unique("pieces")
+        self.lines.append(f"{pieces} = {call}" if pieces else call)
+        for total, name, part in zip(gate.totals, parts, chunked.parts, strict=True):
+            self.lines.append(total.combined(part, buffers[part.node], name, pieces))
 
     # Functions.
 

@@ -6,8 +6,7 @@ the parts is float64 for float32, and for float64 it carries along what its addi
 "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", ZAMM 1974). Where every element has
 loops of its own to compute it, every element is such a part.
 
-A gate that runs in chunks keeps the parts of totals over its outermost loop, for a function of its own to
-combine them, see `graphc.fuse.chunks`.
+A gate that runs in chunks keeps the parts of totals over its outermost loop, to be combined behind it, see `graphc.fuse.chunks`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from dataclasses import dataclass
 
 from graphc.codegen.expressions import literal
 from graphc.facts import ReduceCode
-from graphc.fuse.chunks import has_loops, is_long
+from graphc.fuse.chunks import Kind, Part, has_loops, is_long
 from graphc.fuse.roles import space
 from graphc.fuse.schedule import Loop, is_local_total, trailing_axes
 from graphc.ir import Node
-from graphc.types import float32, is_float
+from graphc.types import float32, is_float, product
 
 SUFFIXES = ("sum", "lost", "part")
 """What the variables of a sum in parts are called, behind its own name."""
@@ -69,16 +68,13 @@ class Total:
         """The lines before the loop over ``axis``, and before its blocks."""
         lines = self.clear(self.initial) if axis == self.outermost and not self.is_variable else []
         if axis == self.first_inner and not (self.kept and self.in_parts):
-            lines += self.start()
+            if not self.in_parts:
+                lines.append(f"{self.name} = {self.initial}")
+            elif self.node.dtype == float32:
+                lines.append(f"{self.name}_sum = 0.0")
+            else:
+                lines += [f"{self.name}_sum = 0.0", f"{self.name}_lost = 0.0"]
         return lines
-
-    def start(self) -> list[str]:
-        """The lines that begin a total in a variable."""
-        if not self.in_parts:
-            return [f"{self.name} = {self.initial}"]
-        if self.node.dtype == float32:
-            return [f"{self.name}_sum = 0.0"]
-        return [f"{self.name}_sum = 0.0", f"{self.name}_lost = 0.0"]
 
     def before_part(self, axis: int) -> list[str]:
         """The lines before the loop over ``axis`` in each of its blocks."""
@@ -89,12 +85,12 @@ class Total:
     def element(self, value: str) -> str:
         """What the innermost loop does with an element."""
         if self.first_inner > self.inner:
-            return self.step(self.place, value)
+            return self._taken(self.place, value)
         if self.one_by_one:
             return self._part(value, "")
-        return self.step(f"{self.name}_part" if self.in_parts else self.name, value)
+        return self._taken(f"{self.name}_part" if self.in_parts else self.name, value)
 
-    def step(self, total: str, value: str) -> str:
+    def _taken(self, total: str, value: str) -> str:
         """The line that takes a value into a total."""
         return f"{total} = {self._step}({total}, {value})"
 
@@ -105,9 +101,9 @@ class Total:
         return [self._part(f"{self.name}_part", block)]
 
     def _part(self, part: str, block: str) -> str:
-        return f"{self.kept(block)} = {part}" if self.kept else self.add_part(part)
+        return f"{self.kept(block)} = {part}" if self.kept else self._added(part)
 
-    def add_part(self, part: str) -> str:
+    def _added(self, part: str) -> str:
         """The line that adds a part to a sum in parts."""
         total, lost, _ = (f"{self.name}_{suffix}" for suffix in SUFFIXES)
         if self.node.dtype == float32:
@@ -119,18 +115,23 @@ class Total:
         if axis != self.first_inner:
             return []
         if not self.is_variable:
-            return [self.step(self.place, self.name)]
+            return [self._taken(self.place, self.name)]
         if self.kept:
             return [] if self.in_parts else [f"{self.kept('')} = {self.name}"]
-        return self.end()
-
-    def end(self) -> list[str]:
-        """The lines that complete a sum in parts."""
         if not self.in_parts:
             return []
         if self.node.dtype == float32:
             return [f"{self.name} = np.float32({self.name}_sum)"]
         return [f"{self.name} = accumulate.carried({self.name}_sum, {self.name}_lost)"]
+
+    def combined(self, part: Part, result: str, parts: str, pieces: str) -> str:
+        """The line behind all chunks: the result of the parts that they left, in ``pieces`` chunks."""
+        if self.in_parts:
+            return f"combine.sums({result}, {parts}, {part.count})"
+        arguments = f"{self._step}, {self.initial}, {result}, {parts}"
+        if part.kind is Kind.NUMBERS:
+            return f"combine.numbers({arguments}, {pieces})"
+        return f"combine.arrays({arguments}, {product(self.node.shape)}, {pieces})"
 
 
 def total(

@@ -28,10 +28,10 @@ _INT = ir.IntType(32)
 
 def run(
     threads: int, length: int, size: int, gate: Callable[..., None], *arguments: object
-) -> None:
+) -> int:
     """Call `gate(*arguments, first, last, part, thread)` for all chunks of `range(length)`.
 
-    A chunk is `size` iterations long, and `part` is its number. Up to so many threads take the chunks in
+    A chunk is `size` iterations long, and `part` is its number; returns how many there are. Up to so many threads take the chunks in
     order; no two of those at work have the same number `thread`, which is below `threads`. An error in a
     chunk is raised when no chunk runs any more. In plain Python there is one thread.
 
@@ -39,9 +39,12 @@ def run(
     chunk 0 2 0 0
     chunk 2 4 1 0
     chunk 4 5 2 0
+    3
     """
-    for part, first in enumerate(range(0, length, size)):
+    chunks = range(0, length, size)
+    for part, first in enumerate(chunks):
         gate(*arguments, first, min(first + size, length), part, 0)
+    return len(chunks)
 
 
 @infer_global(run)
@@ -54,7 +57,7 @@ class _Run(AbstractTemplate):  # type: ignore[misc]
         if not known or any(as_buffer(kind) is None for kind in rest):
             return None
         return signature(
-            types.none, threads, types.intp, types.intp, gate, *map(types.unliteral, rest)
+            types.intp, threads, types.intp, types.intp, gate, *map(types.unliteral, rest)
         )
 
 
@@ -65,7 +68,7 @@ def _lower_run(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     status = chunks.in_one_thread() if threads == 1 else chunks.in_threads(threads)
     with cgutils.if_unlikely(builder, status.is_error):
         context.call_conv.return_status_propagate(builder, status)
-    return context.get_dummy_value()
+    return chunks.count
 
 
 class _Chunks:
