@@ -20,12 +20,12 @@ from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
 from graphc.fuse.chunks import (
     BLOCK,
-    GAP,
     Chunks,
     Kind,
     Part,
     is_long,
     private_scratch,
+    private_size,
     run_shape,
 )
 from graphc.fuse.roles import Role, role, space
@@ -140,19 +140,8 @@ class _Gate:
         name = self.names[self.replaced.get(node, node)]
         if self.schedule.flat:
             return f"{name}[{index[0] if index else '0'}]"
-        part = self.chunks.part_of(node) if self.chunks else None
-        if part is not None and part.kind is Kind.ARRAYS:
-            return self._of_chunk(node, index, node.shape)
         first = self.scratch.get(node, 0)
-        index, shape = index[first:], node.shape[first:]
-        if node in self.private:
-            index, shape = (self.bounds[3], flat_index(index, shape)), (1, product(shape) + GAP)
-        return f"{name}[{flat_index(index, shape)}]"
-
-    def _of_chunk(self, node: Node, index: Index, shape: Shape) -> str:
-        """The place of an element of a chunk's own array of totals."""
-        at = flat_index((self.bounds[2], *index), (1, *shape))
-        return f"{self._parts_name(node)}[{at}]"
+        return f"{name}[{flat_index(index[first:], node.shape[first:])}]"
 
     def _parts_name(self, node: Node) -> str:
         if node not in self.parts:
@@ -304,9 +293,7 @@ class _Gate:
         """Fills the memory of a total over the loop that begins."""
         outermost = min(node.attrs["axes"])
         if self.chunks and outermost == 0:
-            length = product(node.shape)
-            own = flat_index((self.bounds[2], "0"), (1, length))
-            return [f"combine.fill({self._parts_name(node)}, {own}, {length}, {start})"]
+            return [f"combine.fill({self.names[node]}, {product(node.shape)}, {start})"]
         counter = _fresh(self.taken, "k")
         rest = product(node.shape[outermost:])
         index = (*self.own_index(node)[:outermost], counter)
@@ -318,6 +305,7 @@ class _Gate:
     # The function.
 
     def source(self) -> GateSource:
+        shared = self._own_memory()
         for step in self.schedule.steps:
             self._step(step)
         results = tuple(n for n in self.body.outputs if n not in self.replaced)
@@ -325,8 +313,8 @@ class _Gate:
         parts = [self._parts_name(part.node) for part in self.chunks.parts] if self.chunks else []
         stored = [n for n in (*self.body.inputs, *results, *scratch) if n not in self.parts]
         bounds = self.bounds if self.chunks else []
-        parameters = [*(self.names[n] for n in stored), *parts, *self.sizes, *bounds]
-        lines = [f"def {self.name}({', '.join(parameters)}):"]
+        buffers = [shared.get(n, self.names[n]) for n in stored]
+        lines = [f"def {self.name}({', '.join([*buffers, *parts, *self.sizes, *bounds])}):"]
         lines += [INDENT + line for line in self.scopes[0]]
         return GateSource(
             self.name,
@@ -338,6 +326,22 @@ class _Gate:
             tuple(parts),
             tuple(self.totals[part.node] for part in self.chunks.parts) if self.chunks else (),
         )
+
+    def _own_memory(self) -> dict[Node, str]:
+        """Binds what a thread or a chunk has of its own in the memory of all; returns what that is called."""
+        if not self.chunks:
+            return {}
+        _, _, part, thread = self.bounds
+        shared = {n: _fresh(self.taken, f"{self.names[n]}_of_all") for n in self.scratch if n in self.private}
+        for node, name in shared.items():
+            start = flat_index((thread, "0"), (1, private_size(self.schedule, node)))
+            self.emit(0, f"{self.names[node]} = buffers.at({name}, {start})")
+        for each in self.chunks.parts:
+            if each.kind is Kind.ARRAYS:
+                start = flat_index((part, "0"), (1, product(each.node.shape)))
+                name = self._parts_name(each.node)
+                self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
+        return shared
 
 
 def _nodes(step: Step) -> Iterable[Node]:

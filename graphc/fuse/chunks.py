@@ -23,6 +23,7 @@ from enum import Enum, auto
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, is_local_total
 from graphc.ir import Graph, Node
+from graphc.runtime.parallel import MOST_CHUNKS
 from graphc.types import Dimension, is_float, product
 
 BLOCK = 4096
@@ -70,7 +71,7 @@ class Part:
 class Chunks:
     """The chunks of a gate: of ``length`` iterations each has ``size``, the last one what is left.
 
-    ``size`` is an expression in the named sizes. ``threads`` is how many may work on them.
+    ``size`` is the text of an expression in the named sizes. ``threads`` is how many may work on them.
     """
 
     length: Dimension
@@ -109,30 +110,46 @@ def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
         return None
     if threads == 1 and Kind.ARRAYS not in kinds.values():
         return None
-    fewest = FEWEST_ROWS if Kind.ARRAYS in kinds.values() else 1
-    inner_elements = 1 if schedule.flat else _inner_elements(loop)
     elements = _elements(loop, schedule)
     if any(is_long(inner) and inner is loop for inner in totals.values()):
         elements = max(elements, BLOCK)
-    least, size = fewest, f"max({fewest}, {elements} // max({inner_elements}, 1))"
-    if isinstance(inner_elements, int):
-        least = max(fewest, elements // max(inner_elements, 1))
-        size = str(least)
-    if isinstance(loop.size, int) and loop.size <= least:
+    inner_elements = 1 if schedule.flat else _inner_elements(loop)
+    size = _size(loop.size, elements, inner_elements, set(kinds.values()))
+    if isinstance(loop.size, int) and isinstance(size, int) and loop.size <= size:
         return None
-    pieces = loop.size // least + 1
     parts = tuple(
-        Part(node, kind, _count(node, kind, totals[node], schedule.flat, pieces))
+        Part(node, kind, _count(node, kind, totals[node], schedule.flat))
         for node, kind in kinds.items()
         if kind is not None
     )
-    return Chunks(loop.size, size, parts, threads)
+    return Chunks(loop.size, str(size), parts, threads)
+
+
+def _size(
+    length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | None]
+) -> int | str:
+    """The iterations of a chunk, or the text of an expression for them."""
+    fewest = FEWEST_ROWS if Kind.ARRAYS in kinds else 1
+    least: int | str = f"parallel.size({elements}, {inner}, {fewest})"
+    if isinstance(inner, int):
+        least = max(fewest, elements // max(inner, 1))
+    if kinds.isdisjoint((Kind.ARRAYS, Kind.NUMBERS)):
+        return least
+    if isinstance(least, int) and isinstance(length, int):
+        return max(least, -(-length // MOST_CHUNKS))
+    return f"parallel.bounded({length}, {least})"
 
 
 def private_scratch(schedule: Schedule, chunked: Chunks | None) -> frozenset[Node]:
     """The scratch values that every iteration overwrites: each thread needs memory of its own for them."""
-    found = (node for node, lacking in schedule.scratch if lacking) if chunked else ()
+    is_shared = chunked is not None and chunked.threads > 1
+    found = (node for node, lacking in schedule.scratch if lacking and is_shared)
     return frozenset(found)
+
+
+def private_size(schedule: Schedule, node: Node) -> Dimension:
+    """The elements from one thread's memory for a scratch value to that of the next."""
+    return product(schedule.shape(node)) + GAP
 
 
 def _outer_totals(loop: Loop, flat: bool) -> Iterator[tuple[Node, Loop]]:
@@ -156,11 +173,9 @@ def _kind(node: Node, loop: Loop, flat: bool) -> Kind | None:
     return Kind.RUNS if loop.axis > 0 or is_long(loop) else None
 
 
-def _count(node: Node, kind: Kind, loop: Loop, flat: bool, pieces: Dimension) -> Dimension:
-    if kind is Kind.ARRAYS:
-        return pieces * product(node.shape)
-    if kind is Kind.NUMBERS:
-        return pieces
+def _count(node: Node, kind: Kind, loop: Loop, flat: bool) -> Dimension:
+    if kind in (Kind.ARRAYS, Kind.NUMBERS):
+        return product(node.shape) * MOST_CHUNKS
     if flat:
         return blocks(loop.size)
     return product(run_shape(node, kind, loop))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from graphc.dump import Names, is_number
 from graphc.fuse.access import Accesses, counters, operands
-from graphc.fuse.chunks import GAP, Part, chunks, private_scratch
+from graphc.fuse.chunks import Part, chunks, private_scratch, private_size
 from graphc.fuse.roles import Role, role
 from graphc.fuse.schedule import Schedule
 from graphc.ir import Graph, Node
@@ -155,7 +155,7 @@ def _scratch(gate: Node, threads: int) -> Iterator[tuple[Node, Dimension]]:
     for value, _ in schedule.scratch:
         shape = schedule.shape(value)
         if value in private:
-            shape = (threads, product(shape) + GAP)
+            shape = (threads, private_size(schedule, value))
         yield value, padded_bytes(shape, value.dtype.itemsize)
     if chunked and chunked.parts:
         yield gate, sum((part_bytes(part) for part in chunked.parts), 0)
@@ -193,7 +193,8 @@ def _nominal(size: Dimension) -> int:
 def _laid_out(slots: Sequence[_Slot], replaced: Mapping[Node, Node]) -> MemoryPlan:
     offset: Dimension = 0
     placements: list[Placement] = []
-    for slot in slots:
+    # Known sizes come first, so that few offsets depend on sizes.
+    for slot in sorted(slots, key=lambda slot: isinstance(slot.size, Size)):
         placements += [Placement(v, offset, size, a, b) for v, size, a, b in slot.values]
         offset = offset + slot.size
     placements.sort(key=lambda placement: placement.first)

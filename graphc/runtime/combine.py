@@ -24,15 +24,15 @@ _Step = Callable[[Any, Any], Any]
 _Values = npt.NDArray[Any]
 
 
-def fill(buffer: _Values, start: int, count: int, value: Any) -> None:
-    """Write `value` to `count` elements from `start` on.
+def fill(buffer: _Values, count: int, value: Any) -> None:
+    """Write `value` to the first `count` elements.
 
-    >>> x = np.zeros(4)
-    >>> fill(x, 1, 2, 5.0)
+    >>> x = np.zeros(3)
+    >>> fill(x, 2, 5.0)
     >>> x
-    array([0., 5., 5., 0.])
+    array([5., 5., 0.])
     """
-    buffer[start : start + count] = value
+    buffer[:count] = value
 
 
 def arrays(
@@ -89,7 +89,7 @@ class _Fill(AbstractTemplate):  # type: ignore[misc]
         buffer = args[0]
         if not _of_one_type(buffer):
             return None
-        return signature(types.none, buffer, types.intp, types.intp, buffer.dtype)
+        return signature(types.none, buffer, types.intp, buffer.dtype)
 
 
 @infer_global(arrays)
@@ -139,11 +139,9 @@ class _Elements:
             self.write(value, buffer, loop.index)
 
 
-@lower_builtin(fill, Buffer, types.Integer, types.Integer, types.Any)
+@lower_builtin(fill, Buffer, types.Integer, types.Any)
 def _lower_fill(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    buffer, start, count, value = args
-    elements = _Elements(context, builder, sig.args[0].dtype)
-    elements.fill(builder.gep(buffer, [start]), count, value)
+    _Elements(context, builder, sig.args[0].dtype).fill(*args)
     return context.get_dummy_value()
 
 

@@ -13,13 +13,16 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.callconv import Status, errcode_t, excinfo_ptr_t
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin
+from numba.extending import lower_builtin, type_callable
 
 from .buffers import as_buffer, buffer_value
 from .gate import compiled_gate
 from .pool import LAUNCH
 
-__all__ = ["run"]
+__all__ = ["bounded", "run", "size"]
+
+MOST_CHUNKS = 64
+"""How many chunks there are at most where their number is bounded."""
 
 _BYTES = ir.IntType(8).as_pointer()
 _WORD = cgutils.intp_t
@@ -45,6 +48,58 @@ def run(
     for part, first in enumerate(chunks):
         gate(*arguments, first, min(first + size, length), part, 0)
     return len(chunks)
+
+
+def size(elements: int, inner: int, fewest: int) -> int:
+    """Return how many iterations of a loop, of `inner` elements each, a chunk of some elements has.
+
+    >>> size(1024, 100, 1), size(1024, 10000, 32), size(1024, 0, 1)
+    (10, 32, 1024)
+    """
+    return max(fewest, elements // max(inner, 1))
+
+
+def bounded(length: int, least: int) -> int:
+    """Return a size of chunks, `least` or more, of which 64 or fewer make up a length.
+
+    >>> bounded(1000, 32), bounded(10_000, 32)
+    (32, 157)
+    """
+    return max(least, (length + MOST_CHUNKS - 1) // MOST_CHUNKS)
+
+
+@type_callable(bounded)
+def _type_bounded(context: Any) -> Any:
+    def typer(length: Any, least: Any) -> Any:
+        return signature(types.intp, types.intp, types.intp)
+
+    return typer
+
+
+@lower_builtin(bounded, types.Integer, types.Integer)
+def _lower_bounded(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    length, least = args
+    rounded = builder.add(length, _WORD(MOST_CHUNKS - 1))
+    return _larger(builder, least, builder.sdiv(rounded, _WORD(MOST_CHUNKS)))
+
+
+@type_callable(size)
+def _type_size(context: Any) -> Any:
+    def typer(elements: Any, inner: Any, fewest: Any) -> Any:
+        return signature(types.intp, types.intp, types.intp, types.intp)
+
+    return typer
+
+
+@lower_builtin(size, types.Integer, types.Integer, types.Integer)
+def _lower_size(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    elements, inner, fewest = args
+    quotient = builder.sdiv(elements, _larger(builder, inner, _WORD(1)))
+    return _larger(builder, fewest, quotient)
+
+
+def _larger(builder: Any, one: Any, other: Any) -> Any:
+    return builder.select(builder.icmp_signed(">", one, other), one, other)
 
 
 @infer_global(run)
