@@ -15,6 +15,7 @@ from graphc.dsl import Tensor, fail, lift, name_after, require_identifier
 from graphc.dump import dump as graph_text
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
+from graphc.fuse.axes import reduce_over_all
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
@@ -44,6 +45,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(rules.simplify),
         Pass(look_up),
         Pass(inline_products),
+        Pass(reduce_over_all),
         Pass(materialize),
         Pass(fuse, stage="fused"),
     )

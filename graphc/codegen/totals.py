@@ -18,7 +18,7 @@ from graphc.fuse.schedule import Loop, is_local_total, trailing_axes
 from graphc.ir import Node
 from graphc.types import float32, is_float
 
-BLOCK = 4096
+BLOCK = 512
 """The most elements that are added up in one variable."""
 
 SUFFIXES = ("sum", "lost", "part")
