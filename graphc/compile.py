@@ -17,9 +17,11 @@ from graphc.dsl import Tensor, fail, lift, name_after, require_identifier
 from graphc.dump import dump as graph_text
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
+from graphc.fuse.axes import reduce_over_all
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
+from graphc.fuse.onehot import look_up
 from graphc.fuse.products import inline_products
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
@@ -44,7 +46,9 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(rules.join, stage="gates"),
         Pass(expand),
         Pass(rules.simplify),
+        Pass(look_up),
         Pass(inline_products),
+        Pass(reduce_over_all),
         Pass(materialize),
         Pass(fuse, stage="fused"),
     )

@@ -26,7 +26,7 @@ from graphc.ir import Graph, Node
 from graphc.runtime.parallel import MOST_CHUNKS
 from graphc.types import Dimension, is_float, product
 
-BLOCK = 4096
+BLOCK = 512
 """The most elements that are added up in one variable."""
 
 CHUNK_COST = 1 << 16

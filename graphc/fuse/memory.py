@@ -1,4 +1,4 @@
-"""Where every intermediate array lives: one workspace, in which buffers are used again when their value is dead.
+"""Where every intermediate array lives: one workspace, in which memory is used again when its value is dead.
 
 Values are placed in the order in which they are computed, each into the free slot that fits best, which for
 intervals is the greedy colouring (Poletto and Sarkar, "Linear Scan Register Allocation", TOPLAS 1999). Sizes
