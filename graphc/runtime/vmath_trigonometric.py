@@ -18,6 +18,7 @@ from numpy import float32, float64
 from graphc.runtime.inline import (
     beyond,
     bits,
+    copy_sign,
     from_bits,
     inline,
     narrow,
@@ -65,8 +66,7 @@ def _sin_cos_f32(x: Any) -> tuple[Any, Any, Any]:
     k = widen(rounded - F32.round)
     r = narrow((widen(x) - k * _HALF_PI_HIGH) - k * _HALF_PI_REST)
     square = r * r
-    # Adding zero and subtracting leaves -0.0 what it is.
-    sine = r - (r * (square * polynomial(square, _SIN_32)) + 0.0)
+    sine = copy_sign(r - (r * square) * polynomial(square, _SIN_32), r)
     cosine = 1.0 + square * (square * polynomial(square, _COS_32) - 0.5)
     return sine, cosine, bits(rounded)
 
@@ -81,8 +81,8 @@ def _sin_cos_f64(x: Any) -> tuple[Any, Any, Any]:
     # r is too large by this.
     excess = k * _HALF_PI_LOW - ((high - r) - middle)
     square = r * r
-    sine = r - (r * (square * polynomial(square, _SIN_64)) + excess)
-    cosine = 1.0 + (square * (square * polynomial(square, _COS_64) - 0.5) + r * excess)
+    sine = r - ((r * square) * polynomial(square, _SIN_64) + excess)
+    cosine = 1.0 + ((square * square) * polynomial(square, _COS_64) + (r * excess - 0.5 * square))
     return sine, cosine, bits(rounded)
 
 
