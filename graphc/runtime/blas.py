@@ -7,6 +7,7 @@ times as long to compile. Products of integers, which BLAS lacks, are plain loop
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +25,22 @@ __all__ = ["batched_matmul", "matmul"]
 
 _KINDS = {types.float32: "s", types.float64: "d"}
 
+_BOOL = ir.IntType(1)
 _ENUM = ir.IntType(32)
 _SIZE = cgutils.intp_t
+
+_RELATIONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
 
 # Where products in tiles are at least as fast as BLAS; measured, see docs/decisions.md.
 FEWEST_TERMS = 8
 MOST_ROWS = 64
+FEWEST_COLUMNS = 32
 FEWEST_VECTORS = 16
 """Vectors in a row of an operand, each row of which is summed in the end."""
 LARGEST_OPERAND = 2 * 2**20
@@ -190,12 +201,12 @@ def _emit_product(
     """Emit one product; `arguments` are the flags and the sizes rows, inner and columns."""
     a, b, out = pointers
     transpose_a, transpose_b, rows, inner, columns = arguments
-    # A column is a row in memory: read plainly, the product of two is one with rows of terms.
-    has_terms = builder.icmp_signed("!=", inner, _SIZE(1))
+    product = _Product(context, builder, dtype)
+    # A column lies in memory as a row does, and BLAS is slower with what it is to transpose.
     transpose_a, transpose_b = (
-        builder.and_(flag, has_terms) for flag in (transpose_a, transpose_b)
+        product.all(flag, product.compare(inner, "!=", 1)) for flag in (transpose_a, transpose_b)
     )
-    _Product(context, builder, dtype).emit(
+    product.emit(
         _Operand(a, _swapped(builder, transpose_a, rows, inner), transpose_a),
         _Operand(b, _swapped(builder, transpose_b, inner, columns), transpose_b),
         out,
@@ -225,7 +236,7 @@ class _Product:
         rows, inner, columns = sizes
         length = builder.mul(rows, columns)
         # BLAS rejects matrices without elements, and a sum of no products is zero.
-        is_empty = self._is(builder.mul(length, inner), "==", 0)
+        is_empty = self.compare(builder.mul(length, inner), "==", 0)
         with builder.if_else(is_empty) as (empty, filled):
             with empty:
                 self._clear(out, length)
@@ -235,10 +246,10 @@ class _Product:
     def _multiply(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         builder = self.builder
         rows, _, columns = sizes
-        with builder.if_else(self._is(columns, "==", 1)) as (is_column, is_wider):
+        with builder.if_else(self.compare(columns, "==", 1)) as (is_column, is_wider):
             with is_column:
                 self._times_vector(a, a.transposed, b.data, out, rows)
-            with is_wider, builder.if_else(self._is(rows, "==", 1)) as (is_row, is_matrix):
+            with is_wider, builder.if_else(self.compare(rows, "==", 1)) as (is_row, is_matrix):
                 with is_row:
                     self._times_vector(b, builder.not_(b.transposed), a.data, out, columns)
                 with is_matrix:
@@ -260,51 +271,66 @@ class _Product:
         if not self.vector_size:
             self._call_gemm(a, b, out, sizes)
             return
-        suits_broadcast, suits_dot = self._suits_broadcast(b, sizes), self._suits_dot(a, b, sizes)
-        with builder.if_else(suits_broadcast) as (is_broadcast, is_other):
-            with is_broadcast:
-                steps = (
-                    builder.select(a.transposed, _SIZE(1), a.columns),
-                    builder.select(a.transposed, a.columns, _SIZE(1)),
-                )
-                builder.call(self.tiles.broadcast(), [a.data, b.data, out, *sizes, *steps])
-            with is_other, builder.if_else(suits_dot) as (is_dot, is_any):
-                with is_dot:
-                    builder.call(self.tiles.dot(), [a.data, b.data, out, *sizes])
-                with is_any:
-                    self._call_gemm(a, b, out, sizes)
+        done = builder.append_basic_block("done")
+        # Flags and sizes that are known leave at most one kernel to compile.
+        for suits, emit_kernel in (
+            (self._suits_broadcast(b, sizes), self._call_broadcast),
+            (self._suits_dot(a, b, sizes), self._call_dot),
+        ):
+            if not _is_known(suits, False):
+                with builder.if_then(suits):
+                    emit_kernel(a, b, out, sizes)
+                    builder.branch(done)
+        self._call_gemm(a, b, out, sizes)
+        builder.branch(done)
+        builder.position_at_end(done)
 
     def _suits_broadcast(self, b: _Operand, sizes: Any) -> Any:
-        builder = self.builder
         rows, inner, columns = sizes
-        width = VECTORS * self.vector_size // self.item_size
-        padding = builder.and_(builder.neg(columns), _SIZE(width - 1))
-        bytes_of_b = builder.mul(builder.mul(inner, columns), _SIZE(self.item_size))
-        return self._all(
-            builder.not_(b.transposed),
-            self._is(rows, ">", HEIGHTS[-1]),
-            self._is(inner, ">=", FEWEST_TERMS),
-            builder.icmp_signed("<=", builder.mul(padding, _SIZE(8)), columns),
-            self._is(bytes_of_b, "<=", LARGEST_OPERAND),
+        bytes_of_b = self._times(self._times(inner, columns), _SIZE(self.item_size))
+        return self.all(
+            self._not(b.transposed),
+            self.compare(rows, ">", HEIGHTS[-1]),
+            self.compare(inner, ">=", FEWEST_TERMS),
+            self._fills_tiles(columns),
+            self.compare(bytes_of_b, "<=", LARGEST_OPERAND),
             self._is_short(sizes),
         )
 
     def _suits_dot(self, a: _Operand, b: _Operand, sizes: Any) -> Any:
         rows, inner, columns = sizes
-        steps = FEWEST_VECTORS * self.vector_size // self.item_size
-        return self._all(
+        return self.all(
             b.transposed,
-            self.builder.not_(a.transposed),
-            self._is(rows, ">", SIDE),
-            self._is(rows, "<=", MOST_ROWS),
-            self._is(columns, ">=", SIDE),
-            self._is(inner, ">=", steps),
+            self._not(a.transposed),
+            self.compare(rows, ">", SIDE),
+            self.compare(rows, "<=", MOST_ROWS),
+            self.compare(columns, ">=", FEWEST_COLUMNS),
+            self.compare(inner, ">=", FEWEST_VECTORS * self.vector_size // self.item_size),
             self._is_short(sizes),
         )
 
+    def _fills_tiles(self, columns: Any) -> Any:
+        """Whether at most an eighth as many columns as there are would be computed in vain."""
+        width = VECTORS * self.vector_size // self.item_size
+        if isinstance(columns, ir.Constant):
+            return _BOOL(-columns.constant % width * 8 <= columns.constant)
+        vain = self.builder.and_(self.builder.neg(columns), _SIZE(width - 1))
+        return self.builder.icmp_signed("<=", self.builder.mul(vain, _SIZE(8)), columns)
+
     def _is_short(self, sizes: Any) -> Any:
         rows, inner, columns = sizes
-        return self._is(self.builder.mul(self.builder.mul(rows, inner), columns), "<=", MOST_WORK)
+        return self.compare(self._times(self._times(inner, columns), rows), "<=", MOST_WORK)
+
+    def _call_broadcast(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
+        select = self.builder.select
+        row, term = (
+            select(a.transposed, _SIZE(1), a.columns),
+            select(a.transposed, a.columns, _SIZE(1)),
+        )
+        self.builder.call(self.tiles.broadcast(), [a.data, b.data, out, *sizes, row, term])
+
+    def _call_dot(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
+        self.builder.call(self.tiles.dot(), [a.data, b.data, out, *sizes])
 
     def _call_gemm(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         rows, inner, columns = sizes
@@ -326,11 +352,34 @@ class _Product:
         values = _ENUM(cblas.TRANSPOSED), _ENUM(cblas.PLAIN)
         return self.builder.select(transposed, *values)
 
-    def _is(self, size: Any, relation: str, number: int) -> Any:
+    # What is known is computed here, so that kernels that are never called are not compiled.
+
+    def _times(self, x: Any, y: Any) -> Any:
+        if isinstance(x, ir.Constant) and isinstance(y, ir.Constant):
+            return _SIZE(x.constant * y.constant)
+        return self.builder.mul(x, y)
+
+    def compare(self, size: Any, relation: str, number: int) -> Any:
+        """Return whether `size` stands in a relation, one of `_RELATIONS`, to a number."""
+        if isinstance(size, ir.Constant):
+            return _BOOL(_RELATIONS[relation](size.constant, number))
         return self.builder.icmp_signed(relation, size, _SIZE(number))
 
-    def _all(self, *conditions: Any) -> Any:
-        return functools.reduce(self.builder.and_, conditions)
+    def _not(self, condition: Any) -> Any:
+        if isinstance(condition, ir.Constant):
+            return _BOOL(not condition.constant)
+        return self.builder.not_(condition)
+
+    def all(self, *conditions: Any) -> Any:
+        """Return whether all conditions hold."""
+        if any(_is_known(condition, False) for condition in conditions):
+            return _BOOL(False)
+        unknown = [condition for condition in conditions if not _is_known(condition, True)]
+        return functools.reduce(self.builder.and_, unknown, _BOOL(True))
+
+
+def _is_known(condition: Any, value: bool) -> bool:
+    return isinstance(condition, ir.Constant) and bool(condition.constant) == value
 
 
 def _integer_products(

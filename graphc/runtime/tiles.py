@@ -81,6 +81,8 @@ class Tiles:
         # Another library of the process may have the function too.
         function.linkage = "internal"
         function.attributes.add("noinline")
+        # A tile is work enough for an iteration: unrolled loops would take half as long again to compile.
+        function.attributes.add("optsize")
         for argument in function.args[:3]:
             argument.add_attribute("noalias")
         return function, True
