@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from numba.core import cgutils, types
-from numba.core.compiler import Flags, compile_internal
+from numba.core.compiler import Flags
 from numba.core.cpu_options import FastMathOptions
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
 from .buffers import as_buffer, buffer_value
+from .pipeline import compile_into
 
 __all__ = ["exact_gate", "gate"]
 
@@ -82,9 +83,7 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
         if kinds not in compiled:
             # An option that is off would be left as it is in the caller's context.
             own = context.subtarget(fastmath=flags.fastmath)
-            compiled[kinds] = compile_internal(
-                own.typing_context, own, library, function, kinds, types.none, flags, {}
-            ).fndesc
+            compiled[kinds] = compile_into(own, library, function, kinds, flags)
         callee = context.declare_function(builder.module, compiled[kinds])
         status, _ = context.call_conv.call_function(
             builder, callee, types.none, kinds, values, attrs=("noinline",)
