@@ -20,8 +20,8 @@ from graphc.dump import dump, one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.fuse.memory import MemoryPlan, memory_text
 from graphc.ir import Array, Graph, requirements
-from graphc.jit import Interface, Native, compile_native, deserialized, serialized
-from graphc.native import native_call
+from graphc.jit import Compiled, Interface, Native, compile_native, load_native
+from graphc.native import NOT_KEPT, Kept, native_call
 from graphc.reference import evaluate
 from graphc.rewrite.engine import Firing
 from graphc.runtime.pool import prepare
@@ -30,6 +30,7 @@ from graphc.types import Requirement, TensorType, bind_sizes, evaluate_size
 
 STAGES = ("declared", "gates", "fused", "source", "memory")
 FORMATS = ("text",)
+_KEPT = Kept(read_code, write_code)
 
 
 def _argument_type(type_: TensorType) -> Any:
@@ -133,6 +134,7 @@ class Function:
             self._native.run,
             returns=self._structure or "tuple",
             fallback=fallback,
+            kept=_KEPT if self._plan.cached else NOT_KEPT,
         )
 
     # The slow path: conversions, nested structures and explanations.
@@ -265,19 +267,11 @@ def native_functions(plan: Plan) -> Native:
     cached = plan.cached and not source.given
     stem = stem_of(graph.name, source.text)
     if not cached:
-        return _compiled(plan, f"{stem}_{next(_serials)}", cached=False)
+        return load_native(_compiled(plan, f"{stem}_{next(_serials)}", cached=False).object_code)
     with _loading:
         known = _loaded.get(stem)
         if known is None:
-            code = read_code(stem)
-            if code is None:
-                known = _compiled(plan, stem, cached=True)
-                code = serialized(known)
-                if code is not None:
-                    write_code(stem, code)
-            else:
-                known = deserialized(code)
-            _loaded[stem] = known
+            known = _loaded[stem] = load_native(_object_code(plan, stem))
     return known
 
 
@@ -286,7 +280,18 @@ _loaded: weakref.WeakValueDictionary[str, Native] = weakref.WeakValueDictionary(
 _loading = threading.Lock()
 
 
-def _compiled(plan: Plan, name: str, *, cached: bool) -> Native:
+def _object_code(plan: Plan, stem: str) -> bytes:
+    name = f"{stem}.bin"
+    code = read_code(name)
+    if code is not None:
+        return code
+    compiled = _compiled(plan, stem, cached=True)
+    if compiled.is_portable:
+        write_code(name, compiled.object_code)
+    return compiled.object_code
+
+
+def _compiled(plan: Plan, name: str, *, cached: bool) -> Compiled:
     source, graph = plan.source, plan.declared
     namespace = load(graph.name, source.text, source.given, cached=cached)
     interface = Interface(

@@ -1,14 +1,13 @@
-"""From the functions of a generated module to machine code with a plain C interface, kept on disk.
+"""From the functions of a generated module to machine code with a plain C interface, as it is kept on disk.
 
-``measure(axes, shapes)`` checks the lengths of all axes of the arguments and says how long those of the results
-are; ``run(buffers, axes)`` computes. Both return 0, or another number if the call must be refused.
+``measure(axes, shapes)`` checks the lengths of all axes of the arguments and says how long those of the
+results are; ``run(buffers, axes)`` computes. Both return 0, or another number if the call must be refused.
 """
 
 from __future__ import annotations
 
 import gc
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,12 +15,14 @@ from typing import Any, TypeAlias
 from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
-from numba.core.compiler import compile_internal
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
 
+from graphc.lengths import add_measure
+from graphc.native.memory import Loaded
 from graphc.runtime.buffers import Buffer
 from graphc.runtime.gate import gate_flags
+from graphc.runtime.pipeline import compile_into
+from graphc.target import codegen, compiling, context, loaded
 from graphc.types import DType
 
 _BYTES = ir.IntType(8).as_pointer()
@@ -46,7 +47,9 @@ class Interface:
 
     def kinds(self) -> list[Any]:
         """The Numba types of the generated ``run``: inputs, results, workspace, sizes."""
-        inputs = [_kind(dtype) if ndim == 0 else Buffer(_kind(dtype)) for dtype, ndim in self.inputs]
+        inputs = [
+            _kind(dtype) if ndim == 0 else Buffer(_kind(dtype)) for dtype, ndim in self.inputs
+        ]
         results = [Buffer(_kind(dtype)) for dtype, _ in self.results]
         return [*inputs, *results, Buffer(types.uint8), *(types.intp for _ in self.sizes)]
 
@@ -61,24 +64,33 @@ class Native:
 
     measure: int
     run: int
-    library: Any
+    library: Loaded
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code as an object file. Another process can load it unless it holds addresses of this one."""
+
+    object_code: bytes
+    is_portable: bool
 
 
 def compile_native(
     name: str, functions: Mapping[str, Callable[..., None]], interface: Interface
-) -> Native:
+) -> Compiled:
     """Compiles ``functions["run"]`` and ``functions["measure"]`` of a generated module together.
 
-    ``name`` is the name of their library; no other library of the process has it.
+    ``name`` is the name of their library.
     """
-    with global_compiler_lock, _without_garbage_collection():
-        cpu_target.typing_context.refresh()
-        cpu_target.target_context.refresh()
-        library = cpu_target.target_context.codegen().create_library(name)
-        library.enable_object_caching()
-        _add_adapters(library, functions, interface)
+    with global_compiler_lock, compiling(), _without_garbage_collection():
+        context().refresh()
+        library = codegen().create_library(name)
+        module = library.create_ir_module(f"{name}_adapters")
+        add_measure(module, "measure", functions["measure"])
+        _add_run(library, module, functions["run"], interface)
+        library.add_ir_module(module)
         library.finalize()
-        return _addresses(library)
+        return Compiled(library.emit_native_object(), not library.has_dynamic_globals)
 
 
 @contextmanager
@@ -93,86 +105,44 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def serialized(native: Native) -> bytes | None:
-    """What `deserialized` makes the same functions of, in another process; None if nothing can."""
-    if native.library.has_dynamic_globals:
-        return None
-    return pickle.dumps(native.library.serialize_using_object_code())
-
-
-def deserialized(data: bytes) -> Native:
-    """The functions again that `serialized` took apart. Nothing is compiled."""
+def load_native(object_code: bytes) -> Native:
+    """The functions of the object code that `compile_native` made. Nothing is compiled."""
     with global_compiler_lock:
-        codegen = cpu_target.target_context.codegen()
-        return _addresses(codegen.unserialize_library(pickle.loads(data)))
+        library = loaded(object_code)
+        return Native(library.address("measure"), library.address("run"), library)
 
 
-def _addresses(library: Any) -> Native:
-    measure, run = (
-        library.get_pointer_to_function(f"{library.name}_{part}") for part in ("measure", "run")
-    )
-    return Native(measure, run, library)
-
-
-def _add_adapters(
-    library: Any, functions: Mapping[str, Callable[..., None]], interface: Interface
+def _add_run(
+    library: Any, module: Any, function: Callable[..., None], interface: Interface
 ) -> None:
-    """Compiles both functions into ``library``, and beside them functions that C can call."""
-    lengths = Buffer(types.intp)
-    module = library.create_ir_module(f"{library.name}_adapters")
-    measure = _Adapter(library, module, "measure", (_LENGTHS, _LENGTHS))
-    measure.finish(functions["measure"], (lengths, lengths), measure.arguments)
-    run = _Adapter(library, module, "run", (_BYTES.as_pointer(), _LENGTHS))
-    run.finish(functions["run"], interface.kinds(), run.values(interface))
-    library.add_ir_module(module)
+    """Compiles ``function`` into ``library``, and in ``module`` a function ``run`` that C can call."""
+    kinds = tuple(interface.kinds())
+    known = compile_into(context(), library, function, kinds, gate_flags({"contract"}))
+    signature = ir.FunctionType(_STATUS, (_BYTES.as_pointer(), _LENGTHS))
+    run = ir.Function(module, signature, "run")
+    builder = ir.IRBuilder(run.append_basic_block())
+    callee = context().declare_function(module, known)
+    values = _values(builder, run.args, interface)
+    status, _ = context().call_conv.call_function(builder, callee, types.none, kinds, values)
+    builder.ret(status.code)
 
 
-class _Adapter:
-    """A function with the calling convention of C around one with Numba's."""
+def _values(builder: Any, arguments: Any, interface: Interface) -> list[Any]:
+    """The arguments of the generated ``run``, read from ``buffers`` and ``axes``."""
+    buffers, axes = arguments
+    kinds = interface.kinds()
+    pointers = kinds[: len(kinds) - len(interface.sizes)]
+    found = [_value(builder, _item(builder, buffers, k), kind) for k, kind in enumerate(pointers)]
+    return found + [_item(builder, axes, position) for position in interface.sizes]
 
-    def __init__(self, library: Any, module: Any, part: str, kinds: Sequence[Any]) -> None:
-        self.library = library
-        self.context = cpu_target.target_context
-        kind = ir.FunctionType(_STATUS, kinds)
-        function = ir.Function(module, kind, f"{library.name}_{part}")
-        self.arguments: Sequence[Any] = function.args
-        self.builder = ir.IRBuilder(function.append_basic_block())
 
-    def values(self, interface: Interface) -> list[Any]:
-        """The arguments of the generated ``run``, read from ``buffers`` and ``axes``."""
-        buffers, axes = self.arguments
-        kinds = interface.kinds()
-        found = []
-        for k, kind in enumerate(kinds[: len(kinds) - len(interface.sizes)]):
-            pointer = self._element(buffers, k)
-            buffer = kind if isinstance(kind, Buffer) else Buffer(kind)
-            typed = self.builder.bitcast(pointer, self.context.get_value_type(buffer))
-            is_number = kind is not buffer
-            found.append(
-                self.context.unpack_value(self.builder, kind, typed) if is_number else typed
-            )
-        return found + [self._element(axes, position) for position in interface.sizes]
+def _value(builder: Any, pointer: Any, kind: Any) -> Any:
+    """A buffer, or the number that a pointer points to."""
+    if isinstance(kind, Buffer):
+        return builder.bitcast(pointer, context().get_value_type(kind))
+    typed = builder.bitcast(pointer, context().get_value_type(Buffer(kind)))
+    return context().unpack_value(builder, kind, typed)
 
-    def _element(self, pointer: Any, index: int) -> Any:
-        return self.builder.load(self.builder.gep(pointer, [cgutils.intp_t(index)]))
 
-    def finish(
-        self, function: Callable[..., None], kinds: Sequence[Any], values: Sequence[Any]
-    ) -> None:
-        """Calls ``function`` with ``values`` and returns its status."""
-        context = self.context
-        compiled = compile_internal(
-            context.typing_context,
-            context,
-            self.library,
-            function,
-            tuple(kinds),
-            types.none,
-            gate_flags({"contract"}),
-            {},
-        )
-        callee = context.declare_function(self.builder.module, compiled.fndesc)
-        status, _ = context.call_conv.call_function(
-            self.builder, callee, types.none, tuple(kinds), values
-        )
-        self.builder.ret(status.code)
+def _item(builder: Any, pointer: Any, index: int) -> Any:
+    return builder.load(builder.gep(pointer, [cgutils.intp_t(index)]))

@@ -14,20 +14,22 @@ from types import ModuleType
 from typing import Any
 
 import numba
-from numba.core.registry import cpu_target
 
-from graphc import jit, runtime
+from graphc import jit, lengths, runtime, target
+from graphc.target import codegen
 
 VARIABLE = "GRAPHC_CACHE_DIR"
 """The environment variable that names another folder for generated modules."""
+
+_COMPILER = (jit.__file__, lengths.__file__, target.__file__)
 
 
 @cache
 def _fingerprint() -> bytes:
     """What compiled code depends on besides its own text: what compiles it, and the processor."""
-    processor = cpu_target.target_context.codegen().magic_tuple()
+    processor = codegen().magic_tuple()
     digest = hashlib.sha256(repr((numba.__version__, processor)).encode())
-    for path in (*sorted(Path(runtime.__path__[0]).glob("*.py")), Path(jit.__file__)):
+    for path in (*sorted(Path(runtime.__path__[0]).glob("*.py")), *map(Path, _COMPILER)):
         digest.update(path.read_bytes())
     return digest.digest()
 
@@ -79,19 +81,19 @@ def load(name: str, text: str, given: Mapping[str, Any], *, cached: bool) -> dic
     return module.__dict__
 
 
-def read_code(stem: str) -> bytes | None:
-    """The machine code that was kept as ``stem``; None if there is none, or not all of it."""
+def read_code(name: str) -> bytes | None:
+    """The machine code that was kept in the file ``name``; None if there is none, or not all of it."""
     try:
-        data = (folder() / f"{stem}.bin").read_bytes()
+        data = (folder() / name).read_bytes()
     except OSError:
         return None
     digest, code = data[:_DIGEST], data[_DIGEST:]
     return code if hashlib.sha256(code).digest() == digest else None
 
 
-def write_code(stem: str, code: bytes) -> None:
-    """Keeps machine code as ``stem``."""
-    _write(folder() / f"{stem}.bin", hashlib.sha256(code).digest() + code)
+def write_code(name: str, code: bytes) -> None:
+    """Keeps machine code in the file ``name``."""
+    _write(folder() / name, hashlib.sha256(code).digest() + code)
 
 
 _DIGEST = hashlib.sha256().digest_size

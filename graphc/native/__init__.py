@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import sys
+import threading
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
+import llvmlite
+import numpy as np
 from llvmlite import binding
 
 from graphc.native.call import native_module
 from graphc.native.descriptor import ArrayType, describe
-from graphc.native.objects import check_layout
+from graphc.native.memory import Loaded, define, target_machine
+from graphc.native.objects import addresses, check_layout, symbol_of
 
 NativeCall: TypeAlias = Callable[..., Any]
 
@@ -34,14 +40,32 @@ _new_function = ctypes.PYFUNCTYPE(
 )(("PyCFunction_NewEx", ctypes.pythonapi))
 
 
-@cache
-def _machine_code() -> tuple[Any, int]:
-    """What holds the machine code of all calls, and its address; compiled when it is first needed."""
-    check_layout()
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
+class Kept(NamedTuple):
+    """Where object code is kept between processes, in a file of a given name.
+
+    ``read(name)`` returns what ``write(name, code)`` was given, or None if that is not there or not whole.
+    """
+
+    read: Callable[[str], bytes | None]
+    write: Callable[[str, bytes], None]
+
+
+NOT_KEPT = Kept(lambda name: None, lambda name, code: None)
+
+
+def _fingerprint() -> str:
+    """What the code of calls depends on: its own text, what compiles it, and the layouts of objects."""
+    versions = (sys.implementation.cache_tag, sys.hexversion, np.__version__, llvmlite.__version__)
+    digest = hashlib.sha256(repr((versions, binding.get_process_triple())).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def _compiled() -> bytes:
+    """The object code of all calls."""
     module = binding.parse_assembly(str(native_module()))
-    machine = binding.Target.from_default_triple().create_target_machine(opt=2)
+    machine = target_machine(opt=2)
     # These passes do nearly all that counts here, in a sixth of the time of LLVM's own choice.
     passes = binding.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
@@ -50,9 +74,33 @@ def _machine_code() -> tuple[Any, int]:
     passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
     passes.run(module, binding.create_pass_builder(machine, binding.PipelineTuningOptions()))
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine, engine.get_function_address("call")
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _machine_code(kept: Kept) -> Loaded:
+    """The machine code of all calls; compiled when no process has compiled it."""
+    with _loading:
+        if not _loaded:
+            _loaded.append(_load(kept))
+    return _loaded[0]
+
+
+_loaded: list[Loaded] = []
+_loading = threading.Lock()
+
+
+def _load(kept: Kept) -> Loaded:
+    check_layout()
+    define({symbol_of(name): address for name, address in addresses().items()})
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    name = f"call_{_fingerprint()}.o"
+    code = kept.read(name)
+    if code is None:
+        code = _compiled()
+        kept.write(name, code)
+    return Loaded(code, target_machine(opt=2))
 
 
 def native_call(
@@ -64,6 +112,7 @@ def native_call(
     *,
     returns: str,
     fallback: NativeCall | None = None,
+    kept: Kept = NOT_KEPT,
 ) -> NativeCall:
     """A builtin function that calls a native one on NumPy arrays.
 
@@ -91,6 +140,8 @@ def native_call(
     arguments, or ``NotImplemented`` is returned if there is none. When `run` has failed, ``out`` may hold
     anything.
 
+    The code of calls is the same for all functions. With ``kept`` it is compiled once for all processes.
+
     Raises `ValueError` for another ``returns``, and `RuntimeError` if it is not known how this Python or
     NumPy lays out its objects. A call raises what NumPy raises when there is no memory for a result.
 
@@ -116,9 +167,9 @@ def native_call(
     >>> twice([1.0, 2.0])
     NotImplemented
     """
-    engine, address = _machine_code()
-    method = _MethodDef(name.encode(), address, _METH_FASTCALL_KEYWORDS, None)
+    code = _machine_code(kept)
+    method = _MethodDef(name.encode(), code.address("call"), _METH_FASTCALL_KEYWORDS, None)
     # What the function needs lives as long as its `self`: the definition and the machine code too.
-    self = [describe(inputs, results, measure, run, returns), None, fallback, method, engine]
+    self = [describe(inputs, results, measure, run, returns), None, fallback, method, code]
     function: NativeCall = _new_function(ctypes.addressof(method), self, None)
     return function

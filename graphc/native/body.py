@@ -29,9 +29,15 @@ def word(value: int) -> Any:
     return ir.Constant(WORD, value)
 
 
-def pointer(address: int) -> Any:
-    """A constant pointer: what it points to lives as long as the process."""
-    return word(address).inttoptr(POINTER)
+def external(name: str) -> Any:
+    """The pointer to one of `objects.OBJECTS`, whose address is known when the code is loaded."""
+    return ir.FormattedConstant(POINTER, f'@"{objects.symbol_of(name)}"')
+
+
+def declare_objects(module: Any) -> None:
+    """Declares all that `external` stands for."""
+    for name in objects.OBJECTS:
+        ir.GlobalVariable(module, BYTE, objects.symbol_of(name))
 
 
 class Body(ir.IRBuilder):  # type: ignore[misc]
@@ -106,8 +112,13 @@ class Body(ir.IRBuilder):  # type: ignore[misc]
         return self.call(self.inttoptr(address, type_.as_pointer()), values)
 
     def python(self, result: Any, function: str, *values: Any) -> Any:
-        """Calls a function of CPython's C API."""
-        return self.foreign(result, word(objects.address_of(function)), *values)
+        """Calls a function of the C API of CPython or NumPy, one of `objects.FUNCTIONS`."""
+        symbol = objects.symbol_of(function)
+        callee = self.module.globals.get(symbol)
+        if callee is None:
+            type_ = ir.FunctionType(result, [value.type for value in values])
+            callee = ir.Function(self.module, type_, symbol)
+        return self.call(callee, values)
 
     def hold(self, object_: Any) -> None:
         """Takes a reference to an object."""
@@ -119,4 +130,4 @@ class Body(ir.IRBuilder):  # type: ignore[misc]
 
     def is_a(self, object_: Any, type_: type) -> Any:
         """Whether it is an object of exactly that type, none of a subclass."""
-        return self.is_equal(self.get(POINTER, object_, objects.TYPE), pointer(id(type_)))
+        return self.is_equal(self.get(POINTER, object_, objects.TYPE), external(type_.__name__))

@@ -7,7 +7,6 @@ signature heads its docstring. A call that is not as it should be is refused: Py
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,8 @@ from graphc.native.body import (
     VOID,
     WORD,
     Body,
-    pointer,
+    declare_objects,
+    external,
     word,
 )
 from graphc.native.operands import add_operands, int_of, operand_count, place, record_of
@@ -33,10 +33,7 @@ from graphc.native.operands import add_operands, int_of, operand_count, place, r
 # What `execute` returns. After FAILED a Python exception is set.
 DONE, REFUSED, FAILED = (ir.Constant(INT, k) for k in range(3))
 
-NDARRAY = pointer(id(np.ndarray))
-NONE = pointer(id(None))
-NOT_IMPLEMENTED = pointer(id(NotImplemented))
-OUT = sys.intern("out")
+NDARRAY, NONE, NOT_IMPLEMENTED, OUT = map(external, ("ndarray", "None", "NotImplemented", "out"))
 
 ALIGNMENT = 64
 MUCH_WORK = 4096
@@ -53,6 +50,7 @@ def native_module() -> Any:
     in the same way when the call is refused; without it, a refused call returns ``NotImplemented``.
     """
     module = ir.Module("native")
+    declare_objects(module)
     add_operands(module)
     for build in (
         *(_new_array, _take_workspace, _give_workspace, _run, _execute),
@@ -75,10 +73,9 @@ def _new_array(module: Any) -> None:
     """PyObject *new_array(number, ndim, shape): an array with whatever its memory held, or NULL."""
     b = Body(module, "new_array", POINTER, INT, INT, POINTER, inline=True)
     number, ndim, shape = b.parameters
-    new = word(o.new_array_address())
     zero = ir.Constant(INT, 0)
     arguments = (NDARRAY, ndim, shape, number, NULL, NULL, zero, zero, NULL)
-    b.ret(b.foreign(POINTER, new, *arguments))
+    b.ret(b.python(POINTER, "PyArray_New", *arguments))
 
 
 def _take_workspace(module: Any) -> None:
@@ -261,7 +258,7 @@ def _into(module: Any) -> None:
     self, descriptor, objects, names, scratch = b.parameters
     b.guard(b.is_equal(b.get(WORD, names, o.COUNT), word(1)), NOT_IMPLEMENTED)
     name = b.get(POINTER, names, o.TUPLE_ITEMS)
-    b.guard(b.is_equal(name, pointer(id(OUT))), NOT_IMPLEMENTED)
+    b.guard(b.is_equal(name, OUT), NOT_IMPLEMENTED)
     b.guard(b.own("prepare", descriptor, objects, scratch), NOT_IMPLEMENTED)
     after_inputs = b.at(objects, b.item(b.get(WORD, descriptor, d.INPUTS)))
     out = b.get(POINTER, after_inputs)

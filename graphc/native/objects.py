@@ -7,6 +7,7 @@ make them part of the ABI. `check_layout` compares them with objects of the runn
 from __future__ import annotations
 
 import ctypes
+import sys
 import sysconfig
 from typing import Any
 
@@ -41,9 +42,41 @@ _NDARRAY_ENTRY = 2
 _NEW_ENTRY = 93
 
 
-def address_of(function: str) -> int:
-    """The address of a function of CPython's C API."""
-    return ctypes.cast(getattr(ctypes.pythonapi, function), ctypes.c_void_p).value or 0
+OBJECTS: dict[str, object] = {
+    **{str(singleton): singleton for singleton in (None, NotImplemented, False, True)},
+    **{type_.__name__: type_ for type_ in (float, int, list, tuple, np.float64, np.ndarray)},
+    "out": sys.intern("out"),
+}
+"""The objects that native code refers to, by name."""
+FUNCTIONS = (
+    *("PyEval_RestoreThread", "PyEval_SaveThread", "PyList_AsTuple", "PyList_New"),
+    *(
+        "PyLong_AsLongLongAndOverflow",
+        "PyObject_Vectorcall",
+        "PyTuple_New",
+        "Py_DecRef",
+        "Py_IncRef",
+    ),
+)
+"""The functions of CPython that it calls; of NumPy it calls ``PyArray_New``."""
+
+
+def symbol_of(name: str) -> str:
+    """The symbol by which object code refers to an object or a function."""
+    return f"graphc.{name}"
+
+
+def addresses() -> dict[str, int]:
+    """The address, in this process, of each of these objects and functions.
+
+    Raises `RuntimeError` when the table of NumPy's C API is not the one that is known here.
+    """
+    functions = {name: getattr(ctypes.pythonapi, name) for name in FUNCTIONS}
+    return {
+        **{name: id(object_) for name, object_ in OBJECTS.items()},
+        **{name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in functions.items()},
+        "PyArray_New": new_array_address(),
+    }
 
 
 def _array_api() -> Any:

@@ -26,7 +26,7 @@ from graphc.native.body import (
     VOID,
     WORD,
     Body,
-    pointer,
+    external,
     word,
 )
 
@@ -108,9 +108,9 @@ def _convert(module: Any) -> None:
         b.put(b.fptrunc(b.get(DOUBLE, object_, o.VALUE), FLOAT), slot)
         b.ret(TRUE)
     with b.if_then(_is_number(b, number, np.bool_)):
-        is_true = b.is_equal(object_, pointer(id(True)))
+        is_true = b.is_equal(object_, external("True"))
         b.put(b.zext(is_true, BYTE), slot)
-        b.ret(b.or_(is_true, b.is_equal(object_, pointer(id(False)))))
+        b.ret(b.or_(is_true, b.is_equal(object_, external("False"))))
     b.guard(b.not_(_is_number(b, number, np.float64)), FALSE)
     b.ret(b.own("convert_integer", object_, number, slot))
 

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from numba.core import cgutils, types
-from numba.core.compiler import Flags, compile_internal
+from numba.core.compiler import Flags
 from numba.core.cpu_options import FastMathOptions
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
 from .buffers import as_buffer, buffer_value
+from .pipeline import compile_into
 
 __all__ = ["compiled_gate", "exact_gate", "gate"]
 
@@ -106,9 +107,7 @@ def compiled_gate(context: Any, gate: Any, kinds: tuple[Any, ...]) -> Any:
     if kinds not in compiled:
         # An option that is off would be left as it is in the caller's context.
         own = context.subtarget(fastmath=template.flags.fastmath)
-        compiled[kinds] = compile_internal(
-            own.typing_context, own, library, template.key, kinds, types.none, template.flags, {}
-        ).fndesc
+        compiled[kinds] = compile_into(own, library, template.key, kinds, template.flags)
     return compiled[kinds]
 
 
