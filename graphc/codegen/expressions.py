@@ -30,6 +30,7 @@ MODULES = (
     "scalar",
     "vmath",
     "vmath_special",
+    "vmath_trigonometric",
 )
 RESERVED = frozenset(
     {
