@@ -110,9 +110,7 @@ def compile(
     # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
     required = requirements(graph.nodes())
     memory = plan_memory(stages["fused"], threads)
-    source = module_source(
-        stages["fused"], memory, cache=cache, required=required, threads=threads
-    )
+    source = module_source(stages["fused"], memory, cache=cache, required=required, threads=threads)
     return Function(Plan(stages, source, memory, outputs, cache, rules.log, threads))
 
 

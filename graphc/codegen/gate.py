@@ -332,7 +332,11 @@ class _Gate:
         if not self.chunks:
             return {}
         _, _, part, thread = self.bounds
-        shared = {n: _fresh(self.taken, f"{self.names[n]}_of_all") for n in self.scratch if n in self.private}
+        shared = {
+            n: _fresh(self.taken, f"{self.names[n]}_of_all")
+            for n in self.scratch
+            if n in self.private
+        }
         for node, name in shared.items():
             start = flat_index((thread, "0"), (1, private_size(self.schedule, node)))
             self.emit(0, f"{self.names[node]} = buffers.at({name}, {start})")

@@ -314,7 +314,9 @@ class _Module:
     def _entry_lines(self) -> list[str]:
         """The function for jitted callers, which allocates."""
         inputs = self._input_names()
-        texts = [f"{self.names[n]}.shape[{a}]" for n in self.graph.inputs for a in range(len(n.shape))]
+        texts = [
+            f"{self.names[n]}.shape[{a}]" for n in self.graph.inputs for a in range(len(n.shape))
+        ]
         allocations = [
             f"{buffer} = np.empty({_tuple(node.shape)}, np.{_storage(node)})"
             for node, buffer in zip(self.graph.outputs, self.results, strict=True)

@@ -1,12 +1,13 @@
 """How a reduction is added up: in a variable, in memory, or in parts that keep a long sum accurate.
 
-A variable in the innermost loop vectorises, because its additions may be reordered. A sum of floats over a long
-axis, or over several axes, is a sum of such parts: one block of the innermost loop after the other. The sum of
-the parts is float64 for float32, and for float64 it carries along what its additions lose (Neumaier,
+A variable in the innermost loop vectorises, because its additions may be reordered. A sum of floats over a
+long axis, or over several axes, is a sum of such parts: one block of the innermost loop after the other. The
+sum of the parts is float64 for float32, and for float64 it carries along what its additions lose (Neumaier,
 "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", ZAMM 1974). Where every element has
 loops of its own to compute it, every element is such a part.
 
-A gate that runs in chunks keeps the parts of totals over its outermost loop, to be combined behind it, see `graphc.fuse.chunks`.
+A gate that runs in chunks keeps the parts of totals over its outermost loop, to be combined behind it, see
+`graphc.fuse.chunks`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ SUFFIXES = ("sum", "lost", "part")
 class Total:
     """The running total of one reduction: the lines before, in and behind the loops that it runs over.
 
-    Over the axes from ``first_inner`` on it is a variable, ``name``; a reduction over other axes too adds that
-    variable, or each element, to memory. ``place`` is where, and ``clear`` what fills it first. ``kept`` is
+    Over the axes from ``first_inner`` on it is a variable, ``name``; a reduction over other axes too adds
+    that variable, or each element, to memory. ``place`` is where, and ``clear`` what fills it first.
+    ``in_parts`` says that parts are added up first; with ``one_by_one`` every element is one. ``kept`` is
     where a part is kept whose block of the innermost loop has the given number, if parts are.
     """
 

@@ -125,9 +125,7 @@ def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
     return Chunks(loop.size, str(size), parts, threads)
 
 
-def _size(
-    length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | None]
-) -> int | str:
+def _size(length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | None]) -> int | str:
     """The iterations of a chunk, or the text of an expression for them."""
     fewest = FEWEST_ROWS if Kind.ARRAYS in kinds else 1
     least: int | str = f"parallel.size({elements}, {inner}, {fewest})"
@@ -190,8 +188,8 @@ def run_shape(node: Node, kind: Kind, loop: Loop) -> tuple[Dimension, ...]:
 
 def _inner_elements(loop: Loop) -> Dimension:
     """How many elements an iteration of the outermost loop has."""
-    shapes = [space(node)[1:] for node in loop.nodes()]
-    return product(max(shapes, key=len))
+    deepest = max(loop.nodes(), key=lambda node: len(space(node)))
+    return product(space(deepest)[1:])
 
 
 def _elements(loop: Loop, schedule: Schedule) -> int:

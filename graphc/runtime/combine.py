@@ -98,9 +98,7 @@ class _Arrays(AbstractTemplate):  # type: ignore[misc]
         step, _, result, parts, *_ = args
         if not _of_one_type(result, parts):
             return None
-        return signature(
-            types.none, step, result.dtype, result, parts, types.intp, types.intp
-        )
+        return signature(types.none, step, result.dtype, result, parts, types.intp, types.intp)
 
 
 @infer_global(numbers)

@@ -61,8 +61,7 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
     class Template(_GateTemplate):
         key = function
         flags = gate_flags(fastmath)
-        # A library in which the function is compiled already, and for which types.
-        known: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+        known = _Known()
 
     kind = types.Function(Template)
     infer_global(function, kind)
@@ -85,11 +84,15 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
     return function
 
 
+class _Known(WeakKeyDictionary[Any, dict[Any, Any]]):
+    """The libraries in which a gate is compiled already, and for which types."""
+
+
 class _GateTemplate(AbstractTemplate):  # type: ignore[misc]
     """How Numba types a gate, and what it is compiled with."""
 
     flags: Any
-    known: Any
+    known: _Known
 
     def generic(self, args: Any, kws: Any) -> Any:
         fits = all(as_buffer(kind) is not None for kind in args)

@@ -29,14 +29,12 @@ _WORD = cgutils.intp_t
 _INT = ir.IntType(32)
 
 
-def run(
-    threads: int, length: int, size: int, gate: Callable[..., None], *arguments: object
-) -> int:
+def run(threads: int, length: int, size: int, gate: Callable[..., None], *arguments: object) -> int:
     """Call `gate(*arguments, first, last, part, thread)` for all chunks of `range(length)`.
 
-    A chunk is `size` iterations long, and `part` is its number; returns how many there are. Up to so many threads take the chunks in
-    order; no two of those at work have the same number `thread`, which is below `threads`. An error in a
-    chunk is raised when no chunk runs any more. In plain Python there is one thread.
+    A chunk is `size` iterations long, and `part` is its number; returns how many there are. Up to so many
+    threads take the chunks in order; no two of those at work have the same number `thread`, which is below
+    `threads`. An error in a chunk is raised when no chunk runs any more. In plain Python there is one thread.
 
     >>> run(2, 5, 2, print, "chunk")
     chunk 0 2 0 0
@@ -107,7 +105,7 @@ class _Run(AbstractTemplate):  # type: ignore[misc]
     prefer_literal = True
 
     def generic(self, args: Any, kws: Any) -> Any:
-        threads, length, size, gate, *rest = args
+        threads, _, _, gate, *rest = args
         known = isinstance(threads, types.IntegerLiteral) and isinstance(gate, types.Function)
         if not known or any(as_buffer(kind) is None for kind in rest):
             return None

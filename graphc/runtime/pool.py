@@ -28,8 +28,9 @@ _PAUSE = {"x86_64": "pause", "AMD64": "pause", "aarch64": "isb", "arm64": "isb"}
 # void launch(int32_t kernel(void *data, int64_t chunk, int64_t thread), void *data, int64_t count,
 #             int64_t threads): calls the kernel for every chunk, until one returns nonzero.
 #
-# `inside` counts the threads at work, besides the caller, and is negative while there is no job to enter. The
-# caller closes the job when no chunk is left and waits for those inside, never for a thread that has not come.
+# `inside` counts the threads at work, besides the caller, and is negative while there is no job to enter.
+# The caller closes the job when no chunk is left, and waits for those inside: never for a thread that has not
+# come.
 _CODE = """
 @busy = global i32 0
 @inside = global i64 {closed}
