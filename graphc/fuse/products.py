@@ -47,8 +47,8 @@ def _as_sum(node: Node) -> Node:
     if axes is None:
         return node
     space: Labels = (*batch, *axes)
-    lengths: dict[int | str, Dimension] = {**sizes}
-    lengths |= dict(zip(batch, node.shape, strict=False))
+    lengths: dict[int | str, Dimension] = dict(zip(batch, node.shape, strict=False))
+    lengths.update(sizes.items())
     shape = tuple(lengths[axis] for axis in space)
     product = _spread(a, (*batch, *first), space, shape) * _spread(
         b, (*batch, *second), space, shape

@@ -123,7 +123,7 @@ def _has_product(dtype: Any) -> bool:
     return dtype in _KINDS or isinstance(dtype, types.Integer)
 
 
-class _Template(AbstractTemplate):  # type: ignore[misc]
+class _Template(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         kinds = tuple(map(as_buffer, args[:3]))
         if not all(isinstance(kind, Buffer) for kind in kinds):
