@@ -43,16 +43,16 @@ _SHARED = (
 )
 
 
-class _Codegen(JITCPUCodegen):  # type: ignore[misc]
+class _Codegen(JITCPUCodegen):
     """Makes the code that Numba would run in this process, but leaves loading it to `loaded`."""
 
-    _library_class = AOTCodeLibrary
+    _library_class = AOTCodeLibrary  # type: ignore[assignment]
 
     def _add_module(self, module: Any) -> None:
         pass
 
 
-class _Context(CPUContext):  # type: ignore[misc]
+class _Context(CPUContext):
     """Numba's target for the processor, with its tables, but filled only as far as they are needed."""
 
     def __init__(self) -> None:
@@ -101,11 +101,11 @@ def context() -> Any:
     return _Context()
 
 
-class _Generated(CPU):  # type: ignore[misc]
+class _Generated(CPU):
     """The target by which Numba finds all that belongs to it."""
 
 
-class _Target(CPUTarget):  # type: ignore[misc]
+class _Target(CPUTarget):
     @property
     def target_context(self) -> Any:
         return context()
@@ -115,7 +115,7 @@ class _Target(CPUTarget):  # type: ignore[misc]
         return cpu_target.typing_context
 
 
-class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
+class _Dispatcher(CPUDispatcher):
     targetdescr = _Target(_NAME)
 
 

@@ -28,7 +28,7 @@ _PASSES = (
 )
 
 
-class _Compiler(CompilerBase):  # type: ignore[misc]
+class _Compiler(CompilerBase):
     def define_pipelines(self) -> list[Any]:
         manager = PassManager("graphc")
         for kind, description in _PASSES:
