@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from graphc import reference, structure
 from graphc.arguments import as_array
 from graphc.codegen.expressions import MODULES
@@ -15,13 +17,16 @@ from graphc.dsl import Tensor, fail, lift, name_after, require_identifier
 from graphc.dump import dump as graph_text
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
+from graphc.fuse.axes import reduce_over_all
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
+from graphc.fuse.onehot import look_up
 from graphc.fuse.products import inline_products
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
+from graphc.runtime.pool import MOST_THREADS
 from graphc.types import Size
 
 
@@ -41,7 +46,9 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(rules.join, stage="gates"),
         Pass(expand),
         Pass(rules.simplify),
+        Pass(look_up),
         Pass(inline_products),
+        Pass(reduce_over_all),
         Pass(materialize),
         Pass(fuse, stage="fused"),
     )
@@ -68,6 +75,7 @@ def compile(
     name: str = "f",
     rewrites: Rewrites = True,
     cache: bool = True,
+    threads: int = 1,
 ) -> Function:
     """Compiles a graph to a `Function` of ``inputs``, for every value of the named sizes at once.
 
@@ -80,7 +88,11 @@ def compile(
     labels (``reassociates``, ``assumes_finite``), single rules, and rules of your own (`graphc.rule`) on or
     off: ``{"gates": False, "reassociates": True}``.
 
-    Raises `GraphTypeError` for inputs that are not inputs, `GraphValueError` for inputs that are missing
+    With ``threads`` more than one, loops over many elements run in chunks on so many threads; results are bit
+    by bit those of one thread. Matrix products have the threads of BLAS in any case.
+
+    Raises `GraphTypeError` for inputs that are not inputs and ``threads`` that is not a whole number,
+    `GraphValueError` for ``threads`` below 1 or above 256, for inputs that are missing
     or share a name, for a name that is not an identifier, for a size that no input binds, and for the name
     of a rewrite that does not exist.
 
@@ -92,13 +104,25 @@ def compile(
     """
     name_after(sys._getframe(1).f_locals)
     graph = declared_graph(inputs, outputs, name)
+    threads = _checked_threads(name, threads)
     rules = choose(rewrites)
     stages = run_pipeline(graph, pipeline(rules))
     # A rule may drop a value that refuses some sizes, as v - v: the call refuses them all the same.
     required = requirements(graph.nodes())
-    memory = plan_memory(stages["fused"])
-    source = module_source(stages["fused"], memory, cache=cache, required=required)
-    return Function(Plan(stages, source, memory, outputs, cache, rules.log))
+    memory = plan_memory(stages["fused"], threads)
+    source = module_source(stages["fused"], memory, cache=cache, required=required, threads=threads)
+    return Function(Plan(stages, source, memory, outputs, cache, rules.log, threads))
+
+
+def _checked_threads(name: str, threads: object) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer):
+        raise GraphTypeError(
+            compose(name, f"threads is {threads!r}", fix="give a whole number, 1 or more")
+        )
+    if not 1 <= threads <= MOST_THREADS:
+        problem = f"threads is {threads}"
+        raise GraphValueError(compose(name, problem, fix=f"give 1 to {MOST_THREADS}"))
+    return int(threads)
 
 
 def declared_graph(inputs: Sequence[Tensor], outputs: Any, name: str) -> Graph:

@@ -24,6 +24,7 @@ from graphc.jit import Compiled, Interface, Native, compile_native, load_native
 from graphc.native import NOT_KEPT, Kept, native_call
 from graphc.reference import evaluate
 from graphc.rewrite.engine import Firing
+from graphc.runtime.pool import prepare
 from graphc.store import load, read_code, stem_of, write_code
 from graphc.types import Requirement, TensorType, bind_sizes, evaluate_size
 
@@ -74,6 +75,7 @@ class Plan:
     template: Any
     cached: bool
     log: Sequence[Firing] = ()
+    threads: int = 1
 
     @property
     def declared(self) -> Graph:
@@ -115,6 +117,8 @@ class Function:
         self._lock = threading.Lock()
         self._dispatcher: Any = None
         self._structure = structure_of(plan.template)
+        if plan.threads > 1:
+            prepare(plan.threads)
         self._native = native_functions(plan)
         self._call = self._native_call(fallback=None)
         slow = self._call_checked

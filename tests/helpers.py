@@ -143,8 +143,11 @@ def source_of(graph: Graph) -> ModuleSource:
     return module_source(graph, plan_memory(graph), cache=False)
 
 
-def run_source(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of a fused graph by its generated source, run by Python in buffers of NumPy."""
+def run_source(graph: Graph, arrays: Sequence[np.ndarray], garbage: int = 0xA5) -> list[np.ndarray]:
+    """The outputs of a fused graph by its generated source, run by Python in buffers of NumPy.
+
+    All bytes of the workspace and of the results are ``garbage`` before.
+    """
     source = source_of(graph)
     namespace: dict[str, Any] = {}
     exec(source.text, namespace)
@@ -157,7 +160,9 @@ def run_source(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     namespace[source.measure](axes, shapes)
     lengths = iter(shapes.tolist())
     results = [np.empty([next(lengths) for _ in n.shape], n.dtype) for n in graph.outputs]
-    workspace = np.full(next(lengths), 0xA5, np.uint8)
+    for result in results:
+        result.reshape(-1).view(np.uint8)[:] = garbage
+    workspace = np.full(next(lengths), garbage, np.uint8)
     with np.errstate(all="ignore"):
         passed = [np.ascontiguousarray(a).reshape(-1) if a.ndim else a[()] for a in arrays]
         sizes = [axes[position] for position in source.sizes]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import collections
+import gc
 import linecache
 import os
 import subprocess
 import sys
-import textwrap
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from jitted import lowered
 
 import graphc as gx
 
@@ -49,10 +52,13 @@ def assert_close(found, expected):
 
 def test_one_compilation_serves_every_size(network):
     step, arguments, expected = network
-    for count in range(1, 51):
-        arrays = arguments(count, seed=count)
-        assert_close(step(*arrays), expected(arrays))
-    assert len(step.jitted.signatures) == 1
+
+    def call_at_every_size():
+        for count in range(1, 51):
+            arrays = arguments(count, seed=count)
+            assert_close(step(*arrays), expected(arrays))
+
+    assert lowered(call_at_every_size) == []
 
 
 def test_positional_and_named_arguments(network):
@@ -208,22 +214,92 @@ def test_the_call_releases_the_gil():
     assert turns > 10_000
 
 
-CACHED = """
-import sys, time
+def test_jitted_callers_cost_nothing_until_there_are_some():
+    x = gx.input("x", ("N",))
+    f = gx.compile([x], x * 2, name="twice", cache=False)
+    assert lowered(lambda: f(np.ones(3))) == []
+    assert "twice" in lowered(lambda: f.jitted)
+    assert lowered(lambda: f.jitted) == []
+    assert f.jitted is f.jitted
+    assert f.jitted(np.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_jitted_callers_get_errors_as_exceptions():
+    x, k = gx.input("x", ("N",)), gx.input("k", ("N",), gx.int64)
+    f = gx.compile([x, k], gx.take(x, k) * 2, cache=False)
+
+    @numba.njit
+    def call(x, k):
+        return f(x, k)
+
+    assert call(np.array([1.0, 2.0]), np.array([-1, 0])).tolist() == [4, 2]
+    with pytest.raises(IndexError, match="index out of bounds"):
+        call(np.ones(2), np.array([0, 2]))
+    with pytest.raises(ValueError, match="sizes of the arguments do not fit"):
+        call(np.ones(2), np.array([0]))
+
+
+def test_equal_graphs_share_their_machine_code():
+    def build(cache):
+        x = gx.input("x", ("N",))
+        return gx.compile([x], gx.sum(gx.cos(x) * x), name="shared", cache=cache)
+
+    first = build(True)
+    built = []
+    assert lowered(lambda: built.append(build(True))) == []
+    array = np.linspace(0, 1, 5)
+    assert first(array) == built[0](array)
+    assert lowered(lambda: built.append(build(False))) != []
+    assert lowered(lambda: built.append(build(False))) != []
+    assert {float(f(array)) for f in built} == {float(first(array))}
+
+
+def test_a_function_is_collected_with_its_machine_code():
+    x = gx.input("x", ("N",))
+    f = gx.compile([x], x * 3, cache=False)
+    f(np.ones(2))
+    watched = [weakref.ref(f), weakref.ref(f._native.library)]
+    call = f.__call__
+    del f
+    gc.collect()
+    # Who holds the bound call holds all that it needs.
+    assert call(np.ones(2)).tolist() == [3, 3]
+    assert call([1, 2]).tolist() == [3, 6]
+    del call
+    gc.collect()
+    assert [w() for w in watched] == [None, None]
+
+
+PROGRAM = """
 import numpy as np
 import graphc as gx
-x, W = gx.input("x", ("N", 3)), gx.input("W", (3, 2))
-loss = gx.sum(1 / (1 + gx.exp(-(x @ W)))) + gx.sum(gx.take(x, [0], axis=0))
-f = gx.compile([x, W], (loss, *gx.grad(loss, [x, W])), name="cached")
-print(sum(f.jitted.stats.cache_hits.values()), [a.tolist() for a in f(np.ones((2, 3)), np.ones((3, 2)))])
-f(np.ones((2, 3)), np.ones((3, 2)), out=f(np.ones((2, 3)), np.ones((3, 2))))
+from numba.core import event
+with event.install_recorder("numba:run_pass") as passes:
+    x, W = gx.input("x", ("N", 3)), gx.input("W", (3, 2))
+    loss = gx.sum(1 / (1 + gx.exp(-(x @ W)))) + gx.sum(gx.take(x, [0], axis=0))
+    f = gx.compile([x, W], (loss, *gx.grad(loss, [x, W])), name="cached")
+    results = f(np.ones((2, 3)), np.ones((3, 2)))
+    f(np.ones((2, 3)), np.ones((3, 2)), out=results)
+print(len(passes.buffer))
+print([a.tolist() for a in results])
+"""
+JITTED = """
+with event.install_recorder("numba:run_pass") as passes:
+    again = f.jitted(np.ones((2, 3)), np.ones((3, 2)))
+print(len(passes.buffer), all(map(np.array_equal, again, results)))
 """
 
 
 def run_program(text, folder, **variables):
     script = folder / "program.py"
-    script.write_text(textwrap.dedent(text))
-    environment = {**os.environ, "GRAPHC_CACHE_DIR": str(folder / "cache"), **variables}
+    if not script.exists() or script.read_text() != text:
+        script.write_text(text)
+    environment = {
+        **os.environ,
+        "GRAPHC_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": str(Path(gx.__file__).parents[1]),
+        **variables,
+    }
     done = subprocess.run(
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120
     )
@@ -231,32 +307,97 @@ def run_program(text, folder, **variables):
     return done.stdout
 
 
-def test_a_second_process_loads_machine_code_from_disk(tmp_path):
-    first, second = (run_program(CACHED, tmp_path) for _ in range(2))
-    assert first.startswith("0 ")
-    assert second.startswith("1 ")
-    assert first[2:] == second[2:]
-    files = list((tmp_path / "cache").glob("*.py"))
-    assert len(files) == 1
-    assert files[0].name.startswith("cached_")
+def files_of(folder, ending):
+    return sorted((folder / "cache").glob(f"*.{ending}"))
 
 
-def test_an_altered_file_is_written_anew(tmp_path):
-    run_program(CACHED, tmp_path)
-    (file,) = (tmp_path / "cache").glob("*.py")
+def test_a_second_process_compiles_nothing(tmp_path):
+    first, second = (run_program(PROGRAM, tmp_path).splitlines() for _ in range(2))
+    assert int(first[0]) > 0
+    assert int(second[0]) == 0
+    assert first[1] == second[1]
+    (code,), (source,) = files_of(tmp_path, "bin"), files_of(tmp_path, "py")
+    assert code.stem == source.stem
+    assert code.stem.startswith("cached_")
+
+
+def test_a_second_process_loads_the_function_for_jitted_callers(tmp_path):
+    run_program(PROGRAM, tmp_path)
+    compiling, loading = (
+        run_program(PROGRAM + JITTED, tmp_path).splitlines()[2].split() for _ in range(2)
+    )
+    assert int(compiling[0]) > 0
+    assert int(loading[0]) == 0
+    assert compiling[1] == loading[1] == "True"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-1], lambda b: b[:40] + b"?" + b[41:]]
+)
+def test_damaged_machine_code_is_compiled_again(damage, tmp_path):
+    first = run_program(PROGRAM, tmp_path).splitlines()
+    (code,) = files_of(tmp_path, "bin")
+    whole = code.read_bytes()
+    code.write_bytes(damage(whole))
+    second = run_program(PROGRAM, tmp_path).splitlines()
+    assert int(second[0]) > 0
+    assert first[1] == second[1]
+    assert int(run_program(PROGRAM, tmp_path).splitlines()[0]) == 0
+
+
+def test_an_altered_source_is_written_anew(tmp_path):
+    first = run_program(PROGRAM + JITTED, tmp_path).splitlines()
+    (file,) = files_of(tmp_path, "py")
     text = file.read_text()
     file.write_text("raise SystemExit('altered')")
-    run_program(CACHED, tmp_path)
+    # Whoever needs no more than the machine code does not run the source.
+    assert run_program(PROGRAM, tmp_path).splitlines()[1] == first[1]
+    second = run_program(PROGRAM + JITTED, tmp_path).splitlines()
+    assert second[1] == first[1]
+    assert second[2].endswith("True")
     assert file.read_text() == text
+
+
+LARGE = """
+import numpy as np
+import graphc as gx
+from numba.core import event
+x = gx.input("x", (200,))
+table = np.arange(2000.0 * 200).reshape(2000, 200) % 7
+with event.install_recorder("numba:run_pass") as passes:
+    f = gx.compile([x], gx.sum(table @ x), name="large")
+print(len(passes.buffer), f(np.ones(200)) == table.sum())
+print(f.jitted(np.ones(200)) == table.sum())
+"""
+
+
+def test_machine_code_with_addresses_in_it_is_not_kept(tmp_path):
+    for _ in range(2):
+        first, second = run_program(LARGE, tmp_path).splitlines()
+        assert int(first.split()[0]) > 0
+        assert first.endswith("True")
+        assert second == "True"
+    assert files_of(tmp_path, "bin") == []
+
+
+def test_processes_may_compile_the_same_graph_at_once(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: run_program(PROGRAM, tmp_path).splitlines()[1], range(3)))
+    assert len(set(found)) == 1
+    assert len(files_of(tmp_path, "bin")) == 1
+    assert files_of(tmp_path, "tmp") == []
 
 
 def test_a_folder_that_cannot_be_written_does_not_matter(tmp_path):
     (tmp_path / "file").write_text("")
-    assert run_program(CACHED, tmp_path, GRAPHC_CACHE_DIR=str(tmp_path / "file" / "cache"))
+    assert run_program(
+        PROGRAM + JITTED, tmp_path, GRAPHC_CACHE_DIR=str(tmp_path / "file" / "cache")
+    )
 
 
 def test_without_cache_nothing_is_written(tmp_path):
-    run_program(CACHED.replace('name="cached"', "cache=False"), tmp_path)
+    run_program((PROGRAM + JITTED).replace('name="cached"', "cache=False"), tmp_path)
     assert not (tmp_path / "cache").exists()
 
 
@@ -284,6 +425,9 @@ def test_stages_of_the_dump():
     assert "sigmoid(" in f.dump("gates")
     assert f.dump() == f.dump("fused", format="text")
     assert f.dump("source").startswith('"""f: generated by graphc."""')
-    for bad in ({"stage": "memory"}, {"format": "dot"}):
-        with pytest.raises(gx.GraphValueError, match="Stages are declared, gates, fused, source"):
+    assert f.dump("memory") == "workspace of f: 0 bytes"
+    for bad in ({"stage": "assembly"}, {"format": "dot"}):
+        with pytest.raises(
+            gx.GraphValueError, match="Stages are declared, gates, fused, source, memory;"
+        ):
             f.dump(**bad)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.fuse.chunks import BLOCK
 
 
 def gates_of(f):
@@ -42,8 +43,14 @@ def test_loops_over_contiguous_data_are_flat(matrices):
     x, y = gx.input("x", ("N", 3)), gx.input("y", ("N", 3))
     arrays = [matrices[0], matrices[0] + 1]
     f = check([x, y], [gx.sum(gx.square(x - y) * 0.5), x * y], arrays, 1)
+    source = f.dump("source")
+    # The sum over all elements is one of parts, so the loop goes over blocks.
+    assert f"for start in range(0, 3*N, {BLOCK}):" in source
+    assert f"for i in range(start, min(start + {BLOCK}, 3*N)):" in source
+    assert source.count("for ") == 2
+    f = check([x, y], [x * y + 1], arrays, 1)
     assert "for i in range(3*N):" in f.dump("source")
-    assert "for j" not in f.dump("source")
+    assert f.dump("source").count("for ") == 1
 
 
 def test_a_value_that_needs_a_total_waits_for_it(matrices):
@@ -74,8 +81,9 @@ def test_a_cheap_value_is_computed_where_it_is_read(matrices):
     update = 0.9 * v - 0.1 * (x.T @ x)
     arrays = [matrices[0], np.eye(3), np.ones((3, 3))]
     f = check([x, w, v], [update, w + update], arrays, 1)
-    # Two results and the product; the other entry, which fills buffers, needs only the product.
-    assert f.dump("source").count("np.empty") == 4
+    # Two results, and a workspace for the product alone.
+    assert f.dump("source").count("np.empty") == 3
+    assert "workspace = np.empty(128, np.uint8)" in f.dump("source")
 
 
 def test_a_gate_is_split_when_it_gets_too_long():

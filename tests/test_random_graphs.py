@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import FLOAT_DTYPES
+from helpers import FLOAT_DTYPES, source_of
 from hypothesis import Phase, given, settings
-from helpers import source_of
 from random_graphs import (
     SIZES,
     Program,

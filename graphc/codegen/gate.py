@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from graphc.codegen.expressions import (
     Index,
@@ -15,8 +16,18 @@ from graphc.codegen.expressions import (
     size_names,
     template_of,
 )
-from graphc.codegen.totals import BLOCK, SUFFIXES, Total, is_long, total
+from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
+from graphc.fuse.chunks import (
+    BLOCK,
+    Chunks,
+    Kind,
+    Part,
+    is_long,
+    private_scratch,
+    private_size,
+    run_shape,
+)
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
@@ -33,7 +44,8 @@ class GateSource:
     """A gate's function: its lines, and the buffers that a caller passes after the body's inputs.
 
     ``results`` are results with a buffer of their own, ``scratch`` what later loops of the gate read, and
-    ``sizes`` the named sizes, in the order of the parameters.
+    ``sizes`` the named sizes, in the order of the parameters. A gate that runs in ``chunks`` has ``parts``
+    behind its scratch, in place of ``totals`` over its outermost loop: names for their partial totals.
     """
 
     name: str
@@ -41,13 +53,24 @@ class GateSource:
     results: tuple[Node, ...]
     scratch: tuple[Node, ...]
     sizes: tuple[str, ...]
+    chunks: Chunks | None = None
+    parts: tuple[str, ...] = ()
+    totals: tuple[Total, ...] = ()
 
 
 def gate_source(
-    name: str, body: Graph, schedule: Schedule, names: Names, replaced: Mapping[Node, Node]
+    name: str,
+    body: Graph,
+    schedule: Schedule,
+    names: Names,
+    replaced: Mapping[Node, Node],
+    chunks: Chunks | None = None,
 ) -> GateSource:
-    """The function of a gate; ``replaced`` gives results that are written over one of the body's inputs."""
-    return _Gate(name, body, schedule, names, replaced).source()
+    """The function of a gate; ``replaced`` gives results that are written over one of the body's inputs.
+
+    With ``chunks`` it is a function of the bounds of a chunk, its number, and the number of the thread.
+    """
+    return _Gate(name, body, schedule, names, replaced, chunks).source()
 
 
 class _Gate:
@@ -58,23 +81,27 @@ class _Gate:
         schedule: Schedule,
         names: Names,
         replaced: Mapping[Node, Node],
+        chunks: Chunks | None,
     ) -> None:
         self.name, self.body, self.names = name, body, names
         self.schedule = schedule
         self.scratch = dict(schedule.scratch)
-        self.replaced = replaced
+        self.replaced, self.chunks = replaced, chunks
+        self.private = private_scratch(schedule, chunks)
         steps = [node for step in schedule.steps for node in _nodes(step)]
         self.sizes = tuple(sorted(_sizes_of([*steps, *body.nodes()])))
         depth = 1 if schedule.flat else max(len(space(node)) for node in steps)
         named = [n for n in (*steps, *body.inputs) if not is_number(n)]
         self.taken = {*self.sizes, *(names[n] for n in named)}
         self.counters: Index = tuple(_fresh(self.taken, "ijklmn"[d % 6]) for d in range(depth))
+        self.bounds = [_fresh(self.taken, name) for name in ("first", "last", "part", "thread")]
         self.depth_of = {name: d + 1 for d, name in enumerate(self.counters)}
         # What a scratch value holds is new in every iteration of the loops that its readers share.
         self.depth_of |= {names[node]: first for node, first in schedule.scratch}
         self.uses = Counter(arg for node in steps for arg in node.args)
         self.innermost = _innermost_loops(schedule.steps)
         self.totals: dict[Node, Total] = {}
+        self.parts: dict[Node, str] = {}
         # What is known in each of the loops that are open, and their lines; the first is the function.
         self.scopes: list[list[str]] = [[]]
         self.locals: list[dict[Node, str]] = [{}]
@@ -115,6 +142,24 @@ class _Gate:
             return f"{name}[{index[0] if index else '0'}]"
         first = self.scratch.get(node, 0)
         return f"{name}[{flat_index(index[first:], node.shape[first:])}]"
+
+    def _parts_name(self, node: Node) -> str:
+        if node not in self.parts:
+            self.parts[node] = _fresh(self.taken, f"{self.names[node]}_parts")
+        return self.parts[node]
+
+    def _kept(self, part: Part, block: str) -> str:
+        """Where a part of a total over the outermost loop is kept."""
+        name = self._parts_name(part.node)
+        if part.kind is Kind.NUMBERS:
+            return f"{name}[{self.bounds[2]}]"
+        if self.schedule.flat:
+            return f"{name}[{block}]"
+        shape = run_shape(part.node, part.kind, self.innermost[part.node])
+        index = self.counters[: len(shape)]
+        if part.kind is Kind.RUNS:
+            index = (*index[:-1], block or "0")
+        return f"{name}[{flat_index(index, shape)}]"
 
     def _operand(self, node: Node, repeated: bool) -> str:
         """A name, a number or a single read; anything longer or used again is bound to a name first."""
@@ -186,9 +231,14 @@ class _Gate:
         for each in totals:
             self.emit(depth, *each.before(depth))
         in_blocks = is_long(loop) and any(t.in_parts and t.inner == depth for t in totals)
-        bounds, start = str(loop.size), _fresh(self.taken, "start") if in_blocks else ""
+        first, last = ("0", str(loop.size))
+        if self.chunks and depth == 0:
+            first, last = self.bounds[:2]
+        bounds, start = f"{first}, {last}" if first != "0" else last, ""
         if in_blocks:
-            bounds = f"{start}, min({start} + {BLOCK}, {loop.size})"
+            start = _fresh(self.taken, "start")
+            bounds = f"{start}, min({start} + {BLOCK}, {last})"
+        block = f"{start} // {BLOCK}" if in_blocks else ""
         body = self._body(loop)
         if not body:
             return  # Nothing in it depends on its counter.
@@ -196,15 +246,17 @@ class _Gate:
             *(line for each in totals for line in each.before_part(depth)),
             f"for {counter} in range({bounds}):",
             *(INDENT + line for line in body),
-            *(line for each in totals for line in each.after_part(depth)),
+            *(line for each in totals for line in each.after_part(depth, block)),
         ]
         if in_blocks:
-            blocks = f"for {start} in range(0, {loop.size}, {BLOCK}):"
-            lines = [blocks, *(INDENT + line for line in lines)]
+            lines = [
+                f"for {start} in range({first}, {last}, {BLOCK}):",
+                *(INDENT + line for line in lines),
+            ]
         self.emit(depth, *lines)
         for each in totals:
             self.emit(depth, *each.after(depth))
-            if each.is_variable and each.first_inner == depth:
+            if each.is_variable and each.first_inner == depth and not each.kept:
                 self.remember(each.node, each.name, depth)
                 self.store(each.node, depth)
 
@@ -224,19 +276,24 @@ class _Gate:
             while any(f"{name}_{suffix}" in self.taken for suffix in SUFFIXES):
                 name = _fresh(self.taken, name)
             place = self.place(node, self.own_index(node)) if self._is_stored(node) else ""
+            part = self.chunks.part_of(node) if self.chunks else None
+            kept = partial(self._kept, part) if part and part.kind is not Kind.ARRAYS else None
             self.totals[node] = total(
                 node,
                 name,
                 self.innermost[node],
                 self.schedule.flat,
                 place,
-                lambda start: self._cleared(node, start),
+                partial(self._cleared, node),
+                kept,
             )
         return self.totals[node]
 
     def _cleared(self, node: Node, start: str) -> list[str]:
         """Fills the memory of a total over the loop that begins."""
         outermost = min(node.attrs["axes"])
+        if self.chunks and outermost == 0:
+            return [f"combine.fill({self.names[node]}, {product(node.shape)}, {start})"]
         counter = _fresh(self.taken, "k")
         rest = product(node.shape[outermost:])
         index = (*self.own_index(node)[:outermost], counter)
@@ -248,14 +305,47 @@ class _Gate:
     # The function.
 
     def source(self) -> GateSource:
+        shared = self._own_memory()
         for step in self.schedule.steps:
             self._step(step)
         results = tuple(n for n in self.body.outputs if n not in self.replaced)
         scratch = tuple(self.scratch)
-        buffers = [self.names[n] for n in (*self.body.inputs, *results, *scratch)]
-        lines = [f"def {self.name}({', '.join([*buffers, *self.sizes])}):"]
+        parts = [self._parts_name(part.node) for part in self.chunks.parts] if self.chunks else []
+        stored = [n for n in (*self.body.inputs, *results, *scratch) if n not in self.parts]
+        bounds = self.bounds if self.chunks else []
+        buffers = [shared.get(n, self.names[n]) for n in stored]
+        lines = [f"def {self.name}({', '.join([*buffers, *parts, *self.sizes, *bounds])}):"]
         lines += [INDENT + line for line in self.scopes[0]]
-        return GateSource(self.name, lines, results, scratch, self.sizes)
+        return GateSource(
+            self.name,
+            lines,
+            results,
+            scratch,
+            self.sizes,
+            self.chunks,
+            tuple(parts),
+            tuple(self.totals[part.node] for part in self.chunks.parts) if self.chunks else (),
+        )
+
+    def _own_memory(self) -> dict[Node, str]:
+        """Binds what a thread or a chunk has of its own in the memory of all; returns what that is called."""
+        if not self.chunks:
+            return {}
+        _, _, part, thread = self.bounds
+        shared = {
+            n: _fresh(self.taken, f"{self.names[n]}_of_all")
+            for n in self.scratch
+            if n in self.private
+        }
+        for node, name in shared.items():
+            start = flat_index((thread, "0"), (1, private_size(self.schedule, node)))
+            self.emit(0, f"{self.names[node]} = buffers.at({name}, {start})")
+        for each in self.chunks.parts:
+            if each.kind is Kind.ARRAYS:
+                start = flat_index((part, "0"), (1, product(each.node.shape)))
+                name = self._parts_name(each.node)
+                self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
+        return shared
 
 
 def _nodes(step: Step) -> Iterable[Node]:

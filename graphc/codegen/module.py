@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from graphc.codegen.expressions import (
     MODULES,
@@ -19,14 +20,15 @@ from graphc.codegen.expressions import (
     size_names,
     template_of,
 )
-from graphc.codegen.gate import INDENT, gate_source
+from graphc.codegen.gate import INDENT, GateSource, gate_source
 from graphc.dump import Names, is_number
 from graphc.errors import InvalidGraph
 from graphc.facts import KernelCode, ScalarCode
-from graphc.fuse.memory import MemoryPlan
+from graphc.fuse.chunks import Chunks, Kind, chunks
+from graphc.fuse.memory import MemoryPlan, part_bytes
 from graphc.fuse.roles import Role, role
 from graphc.ir import CONSTANT, Array, Graph, Node, requirements, uniform_value
-from graphc.types import Requirement, Size
+from graphc.types import Dimension, Requirement, Size
 
 WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -60,10 +62,18 @@ class ModuleSource:
 
 
 def module_source(
-    graph: Graph, plan: MemoryPlan, *, cache: bool, required: Sequence[Requirement] = ()
+    graph: Graph,
+    plan: MemoryPlan,
+    *,
+    cache: bool,
+    required: Sequence[Requirement] = (),
+    threads: int = 1,
 ) -> ModuleSource:
-    """The module of a fused graph; a call refuses sizes that do not fit it or break ``required``."""
-    return _Module(graph, plan, cache, required).source()
+    """The module of a fused graph; a call refuses sizes that do not fit it or break ``required``.
+
+    ``plan`` is for the same number of ``threads``.
+    """
+    return _Module(graph, plan, cache, required, threads).source()
 
 
 def _tuple(items: Sequence[object]) -> str:
@@ -72,8 +82,14 @@ def _tuple(items: Sequence[object]) -> str:
 
 class _Module:
     def __init__(
-        self, graph: Graph, plan: MemoryPlan, cache: bool, required: Sequence[Requirement]
+        self,
+        graph: Graph,
+        plan: MemoryPlan,
+        cache: bool,
+        required: Sequence[Requirement],
+        threads: int,
     ) -> None:
+        self.threads = threads
         self.graph, self.plan, self.cache, self.required = graph, plan, cache, required
         self.offsets = plan.offsets()
         self.nodes = graph.nodes()
@@ -143,8 +159,7 @@ class _Module:
         if name is None:
             name = self.buffers[node] = self.names.unique(f"{self.names[node]}_cell")
         if node in self.offsets:
-            dtype = "bool_" if node.dtype.kind == "b" else node.dtype.name
-            self.lines.append(f"{name} = buffers.{dtype}(workspace, {self.offsets[node]})")
+            self.lines.append(f"{name} = {_workspace_view(node, self.offsets[node])}")
         return name
 
     def _known(self, node: Node, index: tuple[str, ...]) -> str | None:
@@ -203,15 +218,47 @@ class _Module:
             if result in body.outputs and operand in inner
         }
         wanted = self.names.unique(f"gate_{node.attrs['name']}")
-        gate = gate_source(wanted, body, node.attrs["schedule"], self.names, replaced)
+        schedule = node.attrs["schedule"]
+        chunked = chunks(body, schedule, self.threads)
+        gate = gate_source(wanted, body, schedule, self.names, replaced, chunked)
         exact = not self.shared.isdisjoint(body.nodes())
         self.functions.append(["@exact_gate" if exact else "@gate", *gate.lines])
         for result, operand in replaced.items():
             self.lines.append(f"{self.names[result]} = {self.names[operand]}")
-        buffers = [self._buffer(n) for n in (*gate.results, *gate.scratch)]
+        buffers = {n: self._buffer(n) for n in (*gate.results, *gate.scratch)}
         inputs = [self.names[n] for n in body.inputs]
-        self.lines.append(f"{gate.name}({', '.join([*inputs, *buffers, *gate.sizes])})")
+        if chunked:
+            self._run_chunks(node, gate, chunked, inputs, buffers)
+        else:
+            self.lines.append(_call(gate.name, inputs, buffers.values(), gate.sizes))
         self._read_numbers(gate.results)
+
+    def _run_chunks(
+        self,
+        node: Node,
+        gate: GateSource,
+        chunked: Chunks,
+        inputs: Sequence[str],
+        buffers: Mapping[Node, str],
+    ) -> None:
+        """The lines that run a gate in chunks, and then combine what the chunks left."""
+        parts: list[str] = []
+        offset = self.offsets.get(node, 0)
+        for name, part in zip(gate.parts, chunked.parts, strict=True):
+            parts.append(self.names.unique(name))
+            start = _workspace_view(part.node, offset)
+            self.lines.append(f"{parts[-1]} = {start}")
+            offset = offset + part_bytes(part)
+        totals = [part.node for part in chunked.parts]
+        others = [text for value, text in buffers.items() if value not in totals]
+        launch = (str(chunked.threads), str(chunked.length), chunked.size, gate.name)
+        call = _call("parallel.run", launch, inputs, others, parts, gate.sizes)
+        pieces = ""
+        if not {part.kind for part in chunked.parts}.isdisjoint((Kind.ARRAYS, Kind.NUMBERS)):
+            pieces = self.names.unique("pieces")
+        self.lines.append(f"{pieces} = {call}" if pieces else call)
+        for total, name, part in zip(gate.totals, parts, chunked.parts, strict=True):
+            self.lines.append(total.combined(part, buffers[part.node], name, pieces))
 
     # Functions.
 
@@ -267,7 +314,9 @@ class _Module:
     def _entry_lines(self) -> list[str]:
         """The function for jitted callers, which allocates."""
         inputs = self._input_names()
-        texts = [f"{self.names[n]}.shape[{a}]" for n in self.graph.inputs for a in range(len(n.shape))]
+        texts = [
+            f"{self.names[n]}.shape[{a}]" for n in self.graph.inputs for a in range(len(n.shape))
+        ]
         allocations = [
             f"{buffer} = np.empty({_tuple(node.shape)}, np.{_storage(node)})"
             for node, buffer in zip(self.graph.outputs, self.results, strict=True)
@@ -300,6 +349,15 @@ class _Module:
 
     def _required_nodes(self) -> list[Node]:
         return [n for n in dict.fromkeys(self.all_nodes) if "body" not in n.attrs]
+
+
+def _call(function: str, *arguments: Iterable[str]) -> str:
+    return f"{function}({', '.join(chain(*arguments))})"
+
+
+def _workspace_view(node: Node, offset: Dimension) -> str:
+    """The text of a buffer for values of a node's dtype."""
+    return f"buffers.{_storage(node)}(workspace, {offset})"
 
 
 def _multiplies(node: Node) -> bool:

@@ -66,7 +66,7 @@ def _reads(node: Node, index: Index) -> list[tuple[Node, Index]]:
 
 
 def stays_inside(producer: Node, index: Index, axis: int) -> bool:
-    """Whether reading ``producer`` at ``index`` finds a value of the same iteration of the loop over ``axis``.
+    """Whether reading ``producer`` at ``index`` finds a value of the same iteration over ``axis``.
 
     A reduction over that axis has its value only behind the loop.
     """

@@ -1,9 +1,10 @@
 """Maximal gates: which elementwise nodes and reductions share an outermost loop.
 
-Every loop node has a level. A value that is complete only behind its outermost loop (a total over that axis, a
-value that is read at other rows, what a kernel computes) has its readers on a higher level; nodes of one level
-and one outermost axis never wait for each other's arrays, so grouping them cannot make a cycle. Groups are the
-connected parts: nodes that feed each other in one iteration, or that read a common array in equal spaces.
+Every loop node has a level. A value that is complete only behind its outermost loop (a total over that axis,
+a value that is read at other rows, what a kernel computes) has its readers on a higher level; nodes of one
+level and one outermost axis never wait for each other's arrays, so grouping them cannot make a cycle. Groups
+are the connected parts: nodes that feed each other in one iteration, or that read a common array in equal
+spaces.
 `graphc.fuse.schedule` builds the loops inside a group by the same rule.
 """
 
@@ -36,9 +37,7 @@ def _levels(nodes: Sequence[Node], users: Users, accesses: Accesses) -> dict[Nod
     for node in nodes:
         if role(node) in (Role.LOOP, Role.REDUCE):
             waits = (
-                level[producer]
-                if _in_one_loop(producer, index, node, level)
-                else ready[producer]
+                level[producer] if _in_one_loop(producer, index, node, level) else ready[producer]
                 for producer, index in accesses.of(node)
             )
             level[node] = max(waits, default=0)
@@ -51,11 +50,7 @@ def _levels(nodes: Sequence[Node], users: Users, accesses: Accesses) -> dict[Nod
 
 def _in_one_loop(producer: Node, index: Index, node: Node, level: dict[Node, int]) -> bool:
     """Whether ``node`` may read ``producer`` in the iteration of an outermost loop that computes it."""
-    return (
-        producer in level
-        and shares_loop(producer, node, 0)
-        and stays_inside(producer, index, 0)
-    )
+    return producer in level and shares_loop(producer, node, 0) and stays_inside(producer, index, 0)
 
 
 def _postpone(

@@ -1,4 +1,4 @@
-"""Where every intermediate array lives: one workspace, in which buffers are used again when their value is dead.
+"""Where every intermediate array lives: one workspace, in which memory is used again when its value is dead.
 
 Values are placed in the order in which they are computed, each into the free slot that fits best, which for
 intervals is the greedy colouring (Poletto and Sarkar, "Linear Scan Register Allocation", TOPLAS 1999). Sizes
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from graphc.dump import Names, is_number
 from graphc.fuse.access import Accesses, counters, operands
+from graphc.fuse.chunks import Part, chunks, private_scratch, private_size
 from graphc.fuse.roles import Role, role
 from graphc.fuse.schedule import Schedule
 from graphc.ir import Graph, Node
@@ -98,8 +99,11 @@ def padded_bytes(shape: Sequence[Dimension], itemsize: int) -> Dimension:
     return (count + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
-def plan_memory(graph: Graph) -> MemoryPlan:
-    """Places every value of a fused graph that is neither an input nor a result."""
+def plan_memory(graph: Graph, threads: int = 1) -> MemoryPlan:
+    """Places every value of a fused graph that is neither an input nor a result.
+
+    The partial totals of a gate that runs in chunks lie side by side, at the place of the gate itself.
+    """
     nodes = graph.nodes()
     last_use = _last_uses(nodes)
     outputs = {computed_value(node) for node in graph.outputs}
@@ -109,7 +113,7 @@ def plan_memory(graph: Graph) -> MemoryPlan:
     for step, node in enumerate(nodes):
         takes = _in_place(node, step, last_use, slot_of, outputs) if "body" in node.attrs else {}
         replaced |= takes
-        for value, size, last in _allocations(node, step, last_use, outputs):
+        for value, size, last in _allocations(node, step, last_use, outputs, threads):
             if value in takes:
                 slot = slot_of[takes[value]]
             else:
@@ -130,7 +134,7 @@ def _last_uses(nodes: Sequence[Node]) -> dict[Node, int]:
 
 
 def _allocations(
-    node: Node, step: int, last_use: Mapping[Node, int], outputs: set[Node]
+    node: Node, step: int, last_use: Mapping[Node, int], outputs: set[Node], threads: int
 ) -> Iterator[tuple[Node, Dimension, int]]:
     """The values that a step needs memory for: its results, and the scratch of a gate."""
     if "body" in node.attrs:
@@ -138,11 +142,28 @@ def _allocations(
             if value not in outputs:
                 size = padded_bytes(value.shape, value.dtype.itemsize)
                 yield value, size, last_use.get(value, step)
-        schedule: Schedule = node.attrs["schedule"]
-        for value, _ in schedule.scratch:
-            yield value, padded_bytes(schedule.shape(value), value.dtype.itemsize), step
+        yield from ((*memory, step) for memory in _scratch(node, threads))
     elif role(node) is Role.KERNEL and node not in outputs:
         yield node, padded_bytes(node.shape, node.dtype.itemsize), last_use.get(node, step)
+
+
+def _scratch(gate: Node, threads: int) -> Iterator[tuple[Node, Dimension]]:
+    """What a gate needs memory for besides its results, with the bytes."""
+    schedule: Schedule = gate.attrs["schedule"]
+    chunked = chunks(gate.attrs["body"], schedule, threads)
+    private = private_scratch(schedule, chunked)
+    for value, _ in schedule.scratch:
+        shape = schedule.shape(value)
+        if value in private:
+            shape = (threads, private_size(schedule, value))
+        yield value, padded_bytes(shape, value.dtype.itemsize)
+    if chunked and chunked.parts:
+        yield gate, sum((part_bytes(part) for part in chunked.parts), 0)
+
+
+def part_bytes(part: Part) -> Dimension:
+    """The bytes of the partial totals of a reduction."""
+    return padded_bytes((part.count,), part.node.dtype.itemsize)
 
 
 def _fitting(slots: list[_Slot], size: Dimension, step: int) -> _Slot:
@@ -172,7 +193,8 @@ def _nominal(size: Dimension) -> int:
 def _laid_out(slots: Sequence[_Slot], replaced: Mapping[Node, Node]) -> MemoryPlan:
     offset: Dimension = 0
     placements: list[Placement] = []
-    for slot in slots:
+    # Known sizes come first, so that few offsets depend on sizes.
+    for slot in sorted(slots, key=lambda slot: isinstance(slot.size, Size)):
         placements += [Placement(v, offset, size, a, b) for v, size, a, b in slot.values]
         offset = offset + slot.size
     placements.sort(key=lambda placement: placement.first)

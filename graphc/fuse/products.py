@@ -1,17 +1,22 @@
 """Matrix products that are loops: of vectors, of a column and a row, and of small matrices.
 
-A product with a vector reads its matrix once, as a loop does, and a call of BLAS costs more than a small product.
-As a multiplication and a sum they share a loop with what comes before and after: the scores of a logistic
+A product with a vector reads its matrix once, as a loop does, and a call of BLAS costs more than a small
+product. As a multiplication and a sum they share a loop with what comes before and after: the scores of a logistic
 regression, its loss and its gradient read the data once.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 from graphc.ir import Graph, Node, broadcast, transform
 from graphc.ops.linalg import matmul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import expand_dims, permute_dims, squeeze
 from graphc.types import Dimension
+
+Labels: TypeAlias = "tuple[int | str, ...]"
+"""Names of axes: numbers for those of a stack of products, and m, k and n."""
 
 SMALL = 8
 """The largest number of rows, columns and terms of a product that is written as loops."""
@@ -41,8 +46,9 @@ def _as_sum(node: Node) -> Node:
     axes = _loop_axes(sizes, first, second)
     if axes is None:
         return node
-    space = (*batch, *axes)
-    lengths = {**dict(zip(batch, node.shape, strict=False)), **sizes}
+    space: Labels = (*batch, *axes)
+    lengths: dict[int | str, Dimension] = {**sizes}
+    lengths |= dict(zip(batch, node.shape, strict=False))
     shape = tuple(lengths[axis] for axis in space)
     product = _spread(a, (*batch, *first), space, shape) * _spread(
         b, (*batch, *second), space, shape
@@ -75,8 +81,8 @@ def _loop_axes(
 
 def _spread(
     node: Node,
-    labels: tuple[int | str, ...],
-    space: tuple[int | str, ...],
+    labels: Labels,
+    space: Labels,
     shape: tuple[Dimension, ...],
 ) -> Node:
     """``node``, whose axes are ``labels``, broadcast to the axes ``space``."""

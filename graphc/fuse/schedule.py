@@ -1,7 +1,7 @@
 """The loops of one gate: which nodes share a loop at every depth, and which values a later loop reads again.
 
-A gate is a tree of loops. At every depth the nodes that iterate over one axis share a loop unless one needs a
-value that another has only when its loop is over, such as a total over that axis. So a softmax becomes one loop
+A gate is a tree of loops. At every depth the nodes that iterate over one axis share a loop unless one needs
+a value that another has only when its loop is over, such as a total over that axis. So a softmax becomes one loop
 over rows, and in it three loops over a row that stays in the cache: the maximum, the exponentials with their
 sum, the quotients. The same rule at the outermost depth says which nodes become one gate, see
 `graphc.fuse.group`.
@@ -106,15 +106,15 @@ def _steps(nodes: Sequence[Node], axis: int, accesses: Accesses) -> tuple[Step, 
     unit_of: dict[Node, object] = {}
     for node in nodes:
         shape = space(node)
-        unit = node if len(shape) == axis else (shape[axis], stage[node])
+        unit: object = node if len(shape) == axis else (shape[axis], stage[node])
         unit_of[node] = unit
         units.setdefault(unit, []).append(node)
     steps: list[Step] = []
-    for unit in _in_order(nodes, unit_of, accesses):
-        if isinstance(unit, Node):
-            steps.append(unit)
+    for each in _in_order(nodes, unit_of, accesses):
+        if isinstance(each, Node):
+            steps.append(each)
         else:
-            inside = units[unit]
+            inside = units[each]
             steps.append(Loop(axis, space(inside[0])[axis], _steps(inside, axis + 1, accesses)))
     return tuple(steps)
 
@@ -306,8 +306,10 @@ def _with_copies(
             if isinstance(step, Loop):
                 found[Loop(step.axis, step.size, copied(step.body))] = None
                 continue
-            missing = _missing(step, path, in_memory.union(n for n in found if isinstance(n, Node)))
-            found.update(dict.fromkeys(sorted(missing, key=position.__getitem__)))
+            here = {other for other in found if isinstance(other, Node)}
+            missing = _missing(step, path, in_memory | here)
+            for node in sorted(missing, key=position.__getitem__):
+                found[node] = None
             found[step] = None
         return tuple(found)
 
@@ -320,10 +322,10 @@ def _missing(reader: Node, path: Mapping[Node, Path], at_hand: set[Node]) -> set
     pending = [reader]
     while pending:
         for arg in pending.pop().args:
-            if role(arg) is Role.LOOP and arg in path and arg not in at_hand | found:
-                if not _sees(reader, arg, path):
-                    found.add(arg)
-                    pending.append(arg)
+            is_computed = role(arg) is Role.LOOP and arg in path
+            if is_computed and arg not in at_hand | found and not _sees(reader, arg, path):
+                found.add(arg)
+                pending.append(arg)
     return found
 
 

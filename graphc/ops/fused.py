@@ -40,7 +40,10 @@ def _with_body(name: str) -> Op:
 
 
 fused: Op = _with_body("fused")
-"""Nodes that become one gate: ``body`` computes all results of the gate ``name``, ``schedule`` says how, ``cost`` at what price."""
+"""Nodes that become one gate: ``body`` computes all results of the gate ``name``.
+
+``schedule`` says in which loops, and ``cost`` at what price.
+"""
 
 composite: Op = _with_body("composite")
 """A gate with several results that a reader knows by ``name``, before it becomes loops."""

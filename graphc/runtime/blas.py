@@ -6,6 +6,8 @@ times as long to compile. Products of integers, which BLAS lacks, are plain loop
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +17,36 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from . import cblas
 from .buffers import Buffer, as_buffer, buffer_value
+from .tiles import HEIGHTS, SIDE, VECTORS, Tiles, vector_bytes
 
 __all__ = ["batched_matmul", "matmul"]
 
 _KINDS = {types.float32: "s", types.float64: "d"}
 
-_BYTE = ir.IntType(8)
-_POINTER = _BYTE.as_pointer()
+_BOOL = ir.IntType(1)
+_ENUM = ir.IntType(32)
 _SIZE = cgutils.intp_t
+
+_RELATIONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+
+# Where products in tiles are at least as fast as BLAS; measured, see docs/decisions.md.
+FEWEST_TERMS = 8
+MOST_ROWS = 64
+FEWEST_COLUMNS = 32
+FEWEST_VECTORS = 16
+"""Vectors in a row of an operand, each row of which is summed in the end."""
+LARGEST_OPERAND = 2 * 2**20
+"""Bytes of a matrix that stays in the cache."""
+MOST_WORK = 2**23
+"""Terms of all sums. For larger products BLAS may use several threads."""
 
 
 def matmul(
@@ -90,10 +113,6 @@ class _Operand(NamedTuple):
     data: Any
     shape: Any
     transposed: Any
-
-    @property
-    def rows(self) -> Any:
-        return self.shape[0]
 
     @property
     def columns(self) -> Any:
@@ -182,10 +201,16 @@ def _emit_product(
     """Emit one product; `arguments` are the flags and the sizes rows, inner and columns."""
     a, b, out = pointers
     transpose_a, transpose_b, rows, inner, columns = arguments
-    shape_a = _swapped(builder, transpose_a, rows, inner)
-    shape_b = _swapped(builder, transpose_b, inner, columns)
-    _Product(context, builder, dtype).emit(
-        _Operand(a, shape_a, transpose_a), _Operand(b, shape_b, transpose_b), out
+    product = _Product(context, builder, dtype)
+    # A column lies in memory as a row does, and BLAS is slower with what it is to transpose.
+    transpose_a, transpose_b = (
+        product.all(flag, product.compare(inner, "!=", 1)) for flag in (transpose_a, transpose_b)
+    )
+    product.emit(
+        _Operand(a, _swapped(builder, transpose_a, rows, inner), transpose_a),
+        _Operand(b, _swapped(builder, transpose_b, inner, columns), transpose_b),
+        out,
+        (rows, inner, columns),
     )
 
 
@@ -198,89 +223,163 @@ class _Product:
     """Emits one product of floats at the position of a builder."""
 
     def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
-        self.context = context
         self.builder = builder
-        self.kind = _BYTE(ord(_KINDS[dtype]))
-        self.item_size = context.get_abi_sizeof(context.get_data_type(dtype))
-        self.one = self._constant(dtype, 1)
-        self.zero = self._constant(dtype, 0)
+        self.kind = _KINDS[dtype]
+        self.real = context.get_data_type(dtype)
+        self.item_size = context.get_abi_sizeof(self.real)
+        self.vector_size = vector_bytes()
+        self.tiles = Tiles(builder.module, self.real, self.vector_size)
 
-    def emit(self, a: _Operand, b: _Operand, out: Any) -> None:
+    def emit(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         """Write the product of `a` and `b` to the array that starts at `out`."""
         builder = self.builder
-        rows = builder.select(a.transposed, a.columns, a.rows)
-        inner = builder.select(a.transposed, a.rows, a.columns)
-        columns = builder.select(b.transposed, b.rows, b.columns)
-        out = builder.bitcast(out, _POINTER)
+        rows, inner, columns = sizes
         length = builder.mul(rows, columns)
         # BLAS rejects matrices without elements, and a sum of no products is zero.
-        is_empty = self._is(builder.mul(length, inner), 0)
+        is_empty = self.compare(builder.mul(length, inner), "==", 0)
         with builder.if_else(is_empty) as (empty, filled):
             with empty:
                 self._clear(out, length)
             with filled:
-                self._multiply(a, b, out, (rows, inner, columns))
+                self._multiply(a, b, out, sizes)
 
     def _multiply(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         builder = self.builder
         rows, _, columns = sizes
-        with builder.if_else(self._is(columns, 1)) as (is_column, is_wider):
+        with builder.if_else(self.compare(columns, "==", 1)) as (is_column, is_wider):
             with is_column:
-                self._times_vector(a, builder.not_(a.transposed), b.data, out, rows)
-            with is_wider, builder.if_else(self._is(rows, 1)) as (is_row, is_matrix):
+                self._times_vector(a, a.transposed, b.data, out, rows)
+            with is_wider, builder.if_else(self.compare(rows, "==", 1)) as (is_row, is_matrix):
                 with is_row:
-                    self._times_vector(b, b.transposed, a.data, out, columns)
+                    self._times_vector(b, builder.not_(b.transposed), a.data, out, columns)
                 with is_matrix:
                     self._times_matrix(a, b, out, sizes)
 
     def _times_vector(
         self, matrix: _Operand, transposed: Any, vector: Any, out: Any, length: Any
     ) -> None:
-        # BLAS reads a row-major matrix as its transpose. Some libraries scale what the result held
-        # by zero instead of overwriting it, which keeps nan.
+        # Some libraries scale what the result held by zero instead of overwriting it, which keeps nan.
         self._clear(out, length)
         arguments = (
-            *(self.kind, self._flag(transposed), matrix.columns, matrix.rows),
-            *(self.one, self._pointer(matrix.data), matrix.columns),
-            *(self._pointer(vector), self.zero, out),
+            *(self._flag(transposed), *matrix.shape, self.real(1), matrix.data, matrix.columns),
+            *(vector, _SIZE(1), self.real(0), out, _SIZE(1)),
         )
-        self._call("numba_xxgemv", arguments)
+        self._call("gemv", arguments)
 
     def _times_matrix(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
-        # In the column-major terms of BLAS, out.T = b.T @ a.T.
+        builder = self.builder
+        if not self.vector_size:
+            self._call_gemm(a, b, out, sizes)
+            return
+        done = builder.append_basic_block("done")
+        # Flags and sizes that are known leave at most one kernel to compile.
+        for suits, emit_kernel in (
+            (self._suits_broadcast(b, sizes), self._call_broadcast),
+            (self._suits_dot(a, b, sizes), self._call_dot),
+        ):
+            if not _is_known(suits, False):
+                with builder.if_then(suits):
+                    emit_kernel(a, b, out, sizes)
+                    builder.branch(done)
+        self._call_gemm(a, b, out, sizes)
+        builder.branch(done)
+        builder.position_at_end(done)
+
+    def _suits_broadcast(self, b: _Operand, sizes: Any) -> Any:
+        rows, inner, columns = sizes
+        bytes_of_b = self._times(self._times(inner, columns), _SIZE(self.item_size))
+        return self.all(
+            self._not(b.transposed),
+            self.compare(rows, ">", HEIGHTS[-1]),
+            self.compare(inner, ">=", FEWEST_TERMS),
+            self._fills_tiles(columns),
+            self.compare(bytes_of_b, "<=", LARGEST_OPERAND),
+            self._is_short(sizes),
+        )
+
+    def _suits_dot(self, a: _Operand, b: _Operand, sizes: Any) -> Any:
+        rows, inner, columns = sizes
+        return self.all(
+            b.transposed,
+            self._not(a.transposed),
+            self.compare(rows, ">", SIDE),
+            self.compare(rows, "<=", MOST_ROWS),
+            self.compare(columns, ">=", FEWEST_COLUMNS),
+            self.compare(inner, ">=", FEWEST_VECTORS * self.vector_size // self.item_size),
+            self._is_short(sizes),
+        )
+
+    def _fills_tiles(self, columns: Any) -> Any:
+        """Whether at most an eighth as many columns as there are would be computed in vain."""
+        width = VECTORS * self.vector_size // self.item_size
+        if isinstance(columns, ir.Constant):
+            return _BOOL(-columns.constant % width * 8 <= columns.constant)
+        vain = self.builder.and_(self.builder.neg(columns), _SIZE(width - 1))
+        return self.builder.icmp_signed("<=", self.builder.mul(vain, _SIZE(8)), columns)
+
+    def _is_short(self, sizes: Any) -> Any:
+        rows, inner, columns = sizes
+        return self.compare(self._times(self._times(inner, columns), rows), "<=", MOST_WORK)
+
+    def _call_broadcast(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
+        select = self.builder.select
+        row, term = (
+            select(a.transposed, _SIZE(1), a.columns),
+            select(a.transposed, a.columns, _SIZE(1)),
+        )
+        self.builder.call(self.tiles.broadcast(), [a.data, b.data, out, *sizes, row, term])
+
+    def _call_dot(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
+        self.builder.call(self.tiles.dot(), [a.data, b.data, out, *sizes])
+
+    def _call_gemm(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         rows, inner, columns = sizes
         arguments = (
-            *(self.kind, self._flag(b.transposed), self._flag(a.transposed)),
-            *(columns, rows, inner),
-            *(self.one, self._pointer(b.data), b.columns, self._pointer(a.data), a.columns),
-            *(self.zero, out, columns),
+            *(self._flag(a.transposed), self._flag(b.transposed), rows, columns, inner),
+            *(self.real(1), a.data, a.columns, b.data, b.columns, self.real(0), out, columns),
         )
-        self._call("numba_xxgemm", arguments)
+        self._call("gemm", arguments)
 
     def _call(self, name: str, arguments: tuple[Any, ...]) -> None:
-        builder = self.builder
-        function_type = ir.FunctionType(ir.IntType(32), [value.type for value in arguments])
-        function = cgutils.get_or_insert_function(builder.module, function_type, name)
-        status = builder.call(function, arguments)
-        with builder.if_then(cgutils.is_not_null(builder, status), likely=False):
-            message = ("BLAS is not available from SciPy",)
-            self.context.call_conv.return_user_exc(builder, RuntimeError, message)
+        function = cblas.declared(self.builder.module, f"{self.kind}{name}")
+        self.builder.call(function, [_ENUM(cblas.ROW_MAJOR), *arguments])
 
     def _clear(self, out: Any, length: Any) -> None:
-        cgutils.memset(self.builder, out, self.builder.mul(length, _SIZE(self.item_size)), 0)
-
-    def _constant(self, dtype: Any, number: float) -> Any:
-        value = self.context.get_constant(dtype, number)
-        return self._pointer(cgutils.alloca_once_value(self.builder, value))
+        size = self.builder.mul(length, _SIZE(self.item_size))
+        cgutils.memset(self.builder, out, size, 0)
 
     def _flag(self, transposed: Any) -> Any:
-        return self.builder.select(transposed, _BYTE(ord("t")), _BYTE(ord("n")))
+        values = _ENUM(cblas.TRANSPOSED), _ENUM(cblas.PLAIN)
+        return self.builder.select(transposed, *values)
 
-    def _is(self, size: Any, number: int) -> Any:
-        return self.builder.icmp_signed("==", size, _SIZE(number))
+    # What is known is computed here, so that kernels that are never called are not compiled.
 
-    def _pointer(self, data: Any) -> Any:
-        return self.builder.bitcast(data, _POINTER)
+    def _times(self, x: Any, y: Any) -> Any:
+        if isinstance(x, ir.Constant) and isinstance(y, ir.Constant):
+            return _SIZE(x.constant * y.constant)
+        return self.builder.mul(x, y)
+
+    def compare(self, size: Any, relation: str, number: int) -> Any:
+        """Return whether `size` stands in a relation, one of `_RELATIONS`, to a number."""
+        if isinstance(size, ir.Constant):
+            return _BOOL(_RELATIONS[relation](size.constant, number))
+        return self.builder.icmp_signed(relation, size, _SIZE(number))
+
+    def _not(self, condition: Any) -> Any:
+        if isinstance(condition, ir.Constant):
+            return _BOOL(not condition.constant)
+        return self.builder.not_(condition)
+
+    def all(self, *conditions: Any) -> Any:
+        """Return whether all conditions hold."""
+        if any(_is_known(condition, False) for condition in conditions):
+            return _BOOL(False)
+        unknown = [condition for condition in conditions if not _is_known(condition, True)]
+        return functools.reduce(self.builder.and_, unknown, _BOOL(True))
+
+
+def _is_known(condition: Any, value: bool) -> bool:
+    return isinstance(condition, ir.Constant) and bool(condition.constant) == value
 
 
 def _integer_products(

@@ -17,7 +17,7 @@ from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, type_callable
 
-__all__ = ["Buffer", "bool_", "float32", "float64", "int32", "int64"]
+__all__ = ["Buffer", "at", "bool_", "float32", "float64", "int32", "int64"]
 
 
 class Buffer(types.Type):  # type: ignore[misc]
@@ -99,6 +99,15 @@ def float64(workspace: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
     return _view(workspace, start, np.float64)
 
 
+def at(buffer: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
+    """Return the elements from ``start`` on.
+
+    >>> at(np.arange(4), 2)
+    array([2, 3])
+    """
+    return buffer[start:]
+
+
 def _view(workspace: npt.NDArray[Any], start: int, dtype: type) -> npt.NDArray[Any]:
     rest = workspace[start:]
     return rest[: len(rest) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize].view(dtype)
@@ -125,6 +134,20 @@ _register(int32, types.int32)
 _register(int64, types.int64)
 _register(float32, types.float32)
 _register(float64, types.float64)
+
+
+@infer_global(at)
+class _At(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        buffer, start = args
+        if isinstance(buffer, Buffer) and isinstance(start, types.Integer):
+            return signature(buffer, buffer, types.intp)
+        return None
+
+
+@lower_builtin(at, Buffer, types.Integer)
+def _lower_at(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.gep(args[0], [args[1]])
 
 
 @infer_global(operator.getitem)

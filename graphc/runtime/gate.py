@@ -20,7 +20,7 @@ from numba.extending import lower_builtin
 from .buffers import as_buffer, buffer_value
 from .pipeline import compile_into
 
-__all__ = ["exact_gate", "gate"]
+__all__ = ["compiled_gate", "exact_gate", "gate"]
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
@@ -58,18 +58,13 @@ def exact_gate(function: _Function) -> _Function:
 
 
 def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
-    flags = gate_flags(fastmath)
-    # A library in which the function is compiled already, and for which types.
-    known: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
-
-    class Template(AbstractTemplate):  # type: ignore[misc]
+    class Template(_GateTemplate):
         key = function
+        flags = gate_flags(fastmath)
+        known = _Known()
 
-        def generic(self, args: Any, kws: Any) -> Any:
-            fits = all(as_buffer(kind) is not None for kind in args)
-            return signature(types.none, *args) if fits else None
-
-    infer_global(function, types.Function(Template))
+    kind = types.Function(Template)
+    infer_global(function, kind)
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -78,13 +73,7 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
             buffer_value(context, builder, kind, value)
             for kind, value in zip(sig.args, args, strict=True)
         ]
-        library = context.active_code_library
-        compiled = known.setdefault(library, {})
-        if kinds not in compiled:
-            # An option that is off would be left as it is in the caller's context.
-            own = context.subtarget(fastmath=flags.fastmath)
-            compiled[kinds] = compile_into(own, library, function, kinds, flags)
-        callee = context.declare_function(builder.module, compiled[kinds])
+        callee = context.declare_function(builder.module, compiled_gate(context, kind, kinds))
         status, _ = context.call_conv.call_function(
             builder, callee, types.none, kinds, values, attrs=("noinline",)
         )
@@ -93,6 +82,36 @@ def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
         return context.get_dummy_value()
 
     return function
+
+
+class _Known(WeakKeyDictionary[Any, dict[Any, Any]]):
+    """The libraries in which a gate is compiled already, and for which types."""
+
+
+class _GateTemplate(AbstractTemplate):  # type: ignore[misc]
+    """How Numba types a gate, and what it is compiled with."""
+
+    flags: Any
+    known: _Known
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        fits = all(as_buffer(kind) is not None for kind in args)
+        return signature(types.none, *args) if fits else None
+
+
+def compiled_gate(context: Any, gate: Any, kinds: tuple[Any, ...]) -> Any:
+    """Return what Numba knows of a gate, compiled into the library at work for arguments of these types.
+
+    `gate` is the Numba type of the function.
+    """
+    (template,) = gate.templates
+    library = context.active_code_library
+    compiled = template.known.setdefault(library, {})
+    if kinds not in compiled:
+        # An option that is off would be left as it is in the caller's context.
+        own = context.subtarget(fastmath=template.flags.fastmath)
+        compiled[kinds] = compile_into(own, library, template.key, kinds, template.flags)
+    return compiled[kinds]
 
 
 def gate_flags(fastmath: Any) -> Flags:

@@ -22,17 +22,22 @@ from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 from numba.np.numpy_support import from_dtype
 
+from graphc.runtime.rarely import write_beyond
+
 __all__ = [
     "at_least",
     "at_most",
+    "beyond",
     "bits",
     "constant",
     "copy_sign",
     "from_bits",
     "inline",
+    "narrow",
     "polynomial",
     "select",
     "times_power",
+    "widen",
 ]
 
 _FUSE = ("contract",)
@@ -123,7 +128,8 @@ class Emitted:
         return self.new(self.builder.or_(self.value, self.operand(other)))
 
     def _compare(self, relation: str, other: Any) -> Emitted:
-        return self.new(self.builder.fcmp_ordered(relation, self.value, self.operand(other)))
+        compare = self.builder.fcmp_ordered if self.is_float else self.builder.icmp_unsigned
+        return self.new(compare(relation, self.value, self.operand(other)))
 
     def __lt__(self, other: Any) -> Emitted:
         return self._compare("<", other)
@@ -196,6 +202,33 @@ def from_bits(integer: Any, like: Any) -> Any:
         return integer.new(integer.builder.bitcast(integer.value, like.value.type))
     unsigned = np.uint32 if like.dtype == np.float32 else np.uint64
     return unsigned(integer & int(np.iinfo(unsigned).max)).view(like.dtype)
+
+
+def widen(x: Any) -> Any:
+    """A float32 as float64."""
+    if isinstance(x, Emitted):
+        return x.new(x.builder.fpext(x.value, ir.DoubleType()))
+    return np.float64(x)
+
+
+def narrow(x: Any) -> Any:
+    """A float64, rounded to float32."""
+    if isinstance(x, Emitted):
+        return x.new(x.builder.fptrunc(x.value, ir.FloatType()))
+    return np.float32(x)
+
+
+def beyond(limit: float, function: str, x: Any, near: Any) -> Any:
+    """``near`` where |x| is at most the limit, or x is nan, else the C library's ``function`` of x.
+
+    The latter stays out of loops that are vectorised: those only test whether any number needs it.
+
+    >>> beyond(5.0, "cos", np.float64(2), 0.0), beyond(5.0, "cos", np.float64(8), 0.0)
+    (0.0, np.float64(-0.14550003380861354))
+    """
+    if isinstance(x, Emitted):
+        return x.new(write_beyond(x.builder, f"llvm.{function}", limit, x.value, near.value))
+    return getattr(np, function)(x) if abs(x) > limit else near
 
 
 def times_power(x: Any, n: Any) -> Any:

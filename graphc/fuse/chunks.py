@@ -1,0 +1,203 @@
+"""Which gates run in chunks of their outermost loop, how long a chunk is, and what it leaves behind.
+
+Chunks depend on sizes alone, never on the number of threads, so that a result is bit by bit the same for any
+number. Whoever runs a chunk adds up what it can on its own and leaves partial totals in memory; they are
+combined in the order of the chunks when all are done:
+
+- a sum of floats runs in parts in any case (see `graphc.codegen.totals`): the parts are kept, not added, and
+  then added in the order in which one thread would have done it;
+- a total over the outermost axis that is an array, such as a sum of columns, is one array a chunk. Its
+  additions have another order then, so such a gate runs in chunks even in one thread;
+- totals of integers and bools do not depend on the order.
+
+Other totals of floats over the outermost loop keep their gate in one piece: a maximum, because either of two
+zeros may come out of it, and a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from graphc.fuse.roles import Role, role, space
+from graphc.fuse.schedule import Loop, Schedule, is_local_total
+from graphc.ir import Graph, Node
+from graphc.runtime.parallel import MOST_CHUNKS
+from graphc.types import Dimension, is_float, product
+
+BLOCK = 512
+"""The most elements that are added up in one variable."""
+
+CHUNK_COST = 1 << 16
+"""What a chunk costs, about, in the unit of an op's ``cost``; measured, see docs/decisions.md."""
+
+SMALLEST, LARGEST = 512, 1 << 15
+"""Between so many elements of the innermost loop a chunk has, if its outermost loop is long enough."""
+
+FEWEST_ROWS = 32
+"""The fewest iterations of a chunk that fills an array of totals and has it added afterwards."""
+
+MEMORY_COST = 2
+"""What reading or writing one element of memory costs, in the same unit."""
+
+GAP = 64
+"""Elements between what two threads write, so that they share no cache line."""
+
+
+class Kind(Enum):
+    """How a total over the outermost loop is kept until all chunks are done."""
+
+    RUNS = auto()
+    """One partial sum of each run, or block of a run, of the innermost loop."""
+    ELEMENTS = auto()
+    """Every element: the loop that computes it has other loops in it."""
+    NUMBERS = auto()
+    """One number a chunk."""
+    ARRAYS = auto()
+    """An array of totals a chunk."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The partial totals of one reduction: ``count`` is how many numbers they are at most."""
+
+    node: Node
+    kind: Kind
+    count: Dimension
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of a gate: of ``length`` iterations each has ``size``, the last one what is left.
+
+    ``size`` is the text of an expression in the named sizes. ``threads`` is how many may work on them.
+    """
+
+    length: Dimension
+    size: str
+    parts: tuple[Part, ...]
+    threads: int
+
+    def part_of(self, node: Node) -> Part | None:
+        """The partial totals of a reduction, unless it is complete within every chunk."""
+        return next((part for part in self.parts if part.node is node), None)
+
+
+def is_long(loop: Loop) -> bool:
+    """Whether an innermost loop may have more than `BLOCK` iterations."""
+    return not has_loops(loop) and (not isinstance(loop.size, int) or loop.size > BLOCK)
+
+
+def has_loops(loop: Loop) -> bool:
+    """Whether there are loops in a loop."""
+    return any(isinstance(step, Loop) for step in loop.body)
+
+
+def blocks(size: Dimension) -> Dimension:
+    """How many blocks a long loop has."""
+    return (size + BLOCK - 1) // BLOCK
+
+
+def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
+    """The chunks of a gate; None for one that runs in one piece."""
+    if len(schedule.steps) != 1 or not isinstance(schedule.steps[0], Loop):
+        return None
+    loop = schedule.steps[0]
+    totals = dict(_outer_totals(loop, schedule.flat))
+    kinds = {node: _kind(node, inner, schedule.flat) for node, inner in totals.items()}
+    if None in kinds.values() or not set(totals).issubset(body.outputs):
+        return None
+    if threads == 1 and Kind.ARRAYS not in kinds.values():
+        return None
+    elements = _elements(loop, schedule)
+    if any(is_long(inner) and inner is loop for inner in totals.values()):
+        elements = max(elements, BLOCK)
+    inner_elements = 1 if schedule.flat else _inner_elements(loop)
+    size = _size(loop.size, elements, inner_elements, set(kinds.values()))
+    if isinstance(loop.size, int) and isinstance(size, int) and loop.size <= size:
+        return None
+    parts = tuple(
+        Part(node, kind, _count(node, kind, totals[node], schedule.flat))
+        for node, kind in kinds.items()
+        if kind is not None
+    )
+    return Chunks(loop.size, str(size), parts, threads)
+
+
+def _size(length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | None]) -> int | str:
+    """The iterations of a chunk, or the text of an expression for them."""
+    fewest = FEWEST_ROWS if Kind.ARRAYS in kinds else 1
+    least: int | str = f"parallel.size({elements}, {inner}, {fewest})"
+    if isinstance(inner, int):
+        least = max(fewest, elements // max(inner, 1))
+    if kinds.isdisjoint((Kind.ARRAYS, Kind.NUMBERS)):
+        return least
+    if isinstance(least, int) and isinstance(length, int):
+        return max(least, -(-length // MOST_CHUNKS))
+    return f"parallel.bounded({length}, {least})"
+
+
+def private_scratch(schedule: Schedule, chunked: Chunks | None) -> frozenset[Node]:
+    """The scratch values that every iteration overwrites: each thread needs memory of its own for them."""
+    is_shared = chunked is not None and chunked.threads > 1
+    found = (node for node, lacking in schedule.scratch if lacking and is_shared)
+    return frozenset(found)
+
+
+def private_size(schedule: Schedule, node: Node) -> Dimension:
+    """The elements from one thread's memory for a scratch value to that of the next."""
+    return product(schedule.shape(node)) + GAP
+
+
+def _outer_totals(loop: Loop, flat: bool) -> Iterator[tuple[Node, Loop]]:
+    """The reductions over the outermost axis, each with the loop that computes its elements."""
+    for step in loop.body:
+        if isinstance(step, Loop):
+            yield from _outer_totals(step, flat)
+        elif role(step) is Role.REDUCE and (flat or 0 in step.attrs["axes"]):
+            yield step, loop
+
+
+def _kind(node: Node, loop: Loop, flat: bool) -> Kind | None:
+    if not flat and not is_local_total(node):
+        return Kind.ARRAYS
+    if not is_float(node.dtype):
+        return Kind.NUMBERS
+    if node.op.name != "sum":
+        return None
+    if loop.axis == 0 and has_loops(loop):
+        return Kind.ELEMENTS
+    return Kind.RUNS if loop.axis > 0 or is_long(loop) else None
+
+
+def _count(node: Node, kind: Kind, loop: Loop, flat: bool) -> Dimension:
+    if kind in (Kind.ARRAYS, Kind.NUMBERS):
+        return product(node.shape) * MOST_CHUNKS
+    if flat:
+        return blocks(loop.size)
+    return product(run_shape(node, kind, loop))
+
+
+def run_shape(node: Node, kind: Kind, loop: Loop) -> tuple[Dimension, ...]:
+    """The shape of the partial sums of a reduction that is computed in ``loop``, not flat."""
+    if kind is Kind.ELEMENTS:
+        return space(node)
+    return (*space(node)[:-1], blocks(loop.size) if is_long(loop) else 1)
+
+
+def _inner_elements(loop: Loop) -> Dimension:
+    """How many elements an iteration of the outermost loop has."""
+    deepest = max(loop.nodes(), key=lambda node: len(space(node)))
+    return product(space(deepest)[1:])
+
+
+def _elements(loop: Loop, schedule: Schedule) -> int:
+    """The elements of a chunk: a power of two, fewer where an element costs more."""
+    nodes = dict.fromkeys(loop.nodes())
+    depth = 1 if schedule.flat else max(len(space(node)) for node in nodes)
+    deepest = [n for n in nodes if schedule.flat or len(space(n)) == depth]
+    read = {arg for node in deepest for arg in node.args if arg not in nodes}
+    price = sum(node.op.cost for node in deepest) + MEMORY_COST * (len(read) + 1)
+    elements = CHUNK_COST // max(price, 1)
+    return min(max(1 << elements.bit_length() - 1, SMALLEST), LARGEST)

@@ -1,0 +1,137 @@
+"""What happens before a program runs at full speed: imports, compilation, caches; the memory of a call."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from measure import HERE, Entry, cores_for, environment
+from systems import SYSTEMS
+
+ROW = "e-32"
+CHAINS = ("n-200", "n-400")
+LARGE = ("g", "i")
+LIMIT = 300
+"""Seconds after which a probe is given up."""
+
+JAX_CACHE = {
+    "JAX_ENABLE_COMPILATION_CACHE": "true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+# Blocks from this size on go back to the system when they are freed.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+Show = Callable[[str], None]
+
+
+def probe(
+    system: str, row: str, folder: Path, extra: Mapping[str, str] = {}, *, memory: bool = False
+) -> Entry:
+    """The answer of `probe.py`, and ``total``: seconds from the start of the process, without the data."""
+    options = {"system": system, "row": row, "threads": 1, "cores": cores_for(1), "memory": memory}
+    start = time.time()
+    try:
+        run = subprocess.run(
+            [sys.executable, str(HERE / "probe.py"), json.dumps(options)],
+            env=environment(1, folder) | extra,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"more than {LIMIT} s"}
+    if run.returncode:
+        return {"error": (run.stderr.strip().splitlines() or ["no message"])[-1][:200]}
+    answer = dict(json.loads(run.stdout))
+    if "clock" in answer:
+        answer["total"] = answer.pop("clock") - start - answer["data"]
+    return answer
+
+
+def middle(answers: Sequence[Entry]) -> Entry:
+    """The medians of what several probes answered, or the error of one of them."""
+    for answer in answers:
+        if "error" in answer:
+            return answer
+    return {name: median(answer[name] for answer in answers) for name in answers[0]}
+
+
+def compiled_systems(peers: Sequence[str]) -> list[str]:
+    """The systems that do something before the first call, those that are measured twice once."""
+    left_out = ("graphc out=", "jax, all cores")
+    return [
+        s.name for s in SYSTEMS.values() if s.peer in ("graphc", *peers) and s.name not in left_out
+    ]
+
+
+def starts(peers: Sequence[str], repeats: int, show: Show) -> dict[str, dict[str, Entry]]:
+    """The first gradients of the network by system: ``cold`` with empty caches, ``warm`` with filled ones."""
+    found = {}
+    plans = [(name, {}) for name in compiled_systems(peers) if name != "casadi"]
+    if "jax" in peers:
+        plans.append(("jax", JAX_CACHE))
+    for system, extra in plans:
+        label = f"{system}, its cache on" if extra else system
+        show(f"start of {label}")
+        cold = []
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as folder:
+                cold.append(probe(system, ROW, Path(folder), extra))
+        with tempfile.TemporaryDirectory() as folder:
+            probe(system, ROW, Path(folder), extra)
+            warm = [probe(system, ROW, Path(folder), extra) for _ in range(repeats)]
+        found[label] = {"cold": middle(cold), "warm": middle(warm)}
+    return found
+
+
+def imports(repeats: int, show: Show) -> dict[str, float]:
+    """Seconds to import Numba, and graphc with Numba, each in a process of its own."""
+    found = {}
+    for name in ("numba", "graphc"):
+        show(f"import of {name}")
+        program = (
+            f"import time; s = time.perf_counter(); import {name}; print(time.perf_counter() - s)"
+        )
+        times = []
+        for _ in range(repeats):
+            run = subprocess.run(
+                [sys.executable, "-c", program], capture_output=True, text=True, check=True
+            )
+            times.append(float(run.stdout))
+        found[name] = median(times)
+    return found
+
+
+def chains(peers: Sequence[str], show: Show) -> dict[str, dict[str, Entry]]:
+    """The first gradient of a long chain and of one twice as long, with empty caches."""
+    found: dict[str, dict[str, Entry]] = {}
+    for system in compiled_systems([peer for peer in peers if peer != "numba"]):
+        for row in CHAINS:
+            show(f"{row} in {system}")
+            with tempfile.TemporaryDirectory() as folder:
+                found.setdefault(system, {})[row] = probe(system, row, Path(folder))
+    return found
+
+
+def memory(peers: Sequence[str], show: Show) -> dict[str, dict[str, Entry]]:
+    """What a call of each large row takes."""
+    found: dict[str, dict[str, Entry]] = {}
+    systems = [s.name for s in SYSTEMS.values() if s.peer in ("graphc", *peers)]
+    for system in systems:
+        if system in ("casadi", "jax, all cores"):
+            continue
+        for row in LARGE:
+            show(f"memory of {row} in {system}")
+            with tempfile.TemporaryDirectory() as folder:
+                found.setdefault(system, {})[row] = probe(
+                    system, row, Path(folder), MEMORY, memory=True
+                )
+    return found

@@ -1,0 +1,398 @@
+"""The loops of gates: which nodes share one, what later loops read again, and nothing computed in vain."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import numpy as np
+import pytest
+from helpers import run_source, source_of
+from random_graphs import SIZES, covering_programs, for_programs
+
+import graphc as gx
+from graphc import reference
+from graphc.compile import declared_graph, run_pipeline
+from graphc.dsl import Tensor
+from graphc.fuse.roles import Role, role
+from graphc.fuse.schedule import Loop
+
+FLOAT64 = np.dtype(np.float64)
+
+
+def fused(inputs, outputs):
+    return run_pipeline(declared_graph(inputs, outputs, "f"))["fused"]
+
+
+def schedules(graph):
+    """The schedule of every gate, in order."""
+    return [node.attrs["schedule"] for node in graph.nodes() if "body" in node.attrs]
+
+
+def tree(steps):
+    """Every loop is a tuple: its size, and then what an iteration does, by the names of the ops."""
+    return tuple(
+        (str(step.size), *tree(step.body)) if isinstance(step, Loop) else step.op.name
+        for step in steps
+    )
+
+
+def trees(inputs, outputs):
+    """The loops of each gate."""
+    return [tree(schedule.steps) for schedule in schedules(fused(inputs, outputs))]
+
+
+def scratch(inputs, outputs):
+    """What the gates keep beside their results: ops, and their shapes in memory."""
+    return [
+        (node.op.name, tuple(map(str, schedule.shape(node))))
+        for schedule in schedules(fused(inputs, outputs))
+        for node, _ in schedule.scratch
+    ]
+
+
+@pytest.fixture
+def x():
+    return gx.input("x", ("N", 8))
+
+
+@pytest.fixture
+def z():
+    return gx.input("z", ("N", "K", 5))
+
+
+# Rows.
+
+
+MAXIMUM = [("8", "max_or_lowest"), "minimum", "maximum"]
+"""Of a row, made finite."""
+
+
+EXPONENTIALS = [("8", "subtract", "exp", "sum"), "reciprocal"]
+"""Of a row, and one over their sum."""
+
+
+def test_softmax_is_three_loops_over_a_row(x):
+    outputs = [gx.nn.softmax(x)]
+    assert trees([x], outputs) == [(("N", *MAXIMUM, *EXPONENTIALS, ("8", "multiply")),)]
+    # The exponentials of one row are kept, not those of all.
+    assert scratch([x], outputs) == [("exp", ("8",))]
+
+
+def test_softmax_with_its_gradient_is_four(x):
+    seed = gx.input("seed", ("N", 8))
+    s = gx.nn.softmax(x)
+    gradient = gx.grad(gx.sum(s * seed), x)
+    rows = ("N", *MAXIMUM, *EXPONENTIALS, ("8", "multiply", "multiply", "sum"))
+    # A result is read again; what is none is one operation on the exponentials, which are kept.
+    assert trees([x, seed], [s, gradient]) == [((*rows, ("8", "subtract", "multiply")),)]
+    assert trees([x, seed], [gradient]) == [((*rows, ("8", "subtract", "multiply", "multiply")),)]
+    for outputs in ([s, gradient], [gradient]):
+        assert scratch([x, seed], outputs) == [("exp", ("8",))]
+
+
+def test_cross_entropy_keeps_no_row(x):
+    y = gx.input("y", ("N",), gx.int64)
+    loss = gx.mean(gx.nn.softmax_cross_entropy(x, y))
+    (gate,) = trees([x, y], [loss])
+    (rows,) = gate
+    assert [step for step in rows if isinstance(step, tuple)] == [
+        ("8", "max_or_lowest"),
+        ("8", "subtract", "exp", "equal", "where", "sum", "where", "sum"),
+    ]
+    assert rows[-1] == "sum"
+    assert scratch([x, y], [loss]) == []
+
+
+def test_cross_entropy_with_its_gradient_is_three_loops_over_a_row(x):
+    y = gx.input("y", ("N",), gx.int64)
+    loss = gx.mean(gx.nn.softmax_cross_entropy(x, y))
+    outputs = [loss, gx.grad(loss, x)]
+    ((rows,),) = trees([x, y], outputs)
+    inner = [step for step in rows if isinstance(step, tuple)]
+    assert [step[0] for step in inner] == ["8", "8", "8"]
+    assert inner[1][1:] == ("subtract", "exp", "equal", "where", "sum", "where", "sum")
+    assert inner[2][1:] == ("multiply", "equal", "where")
+    assert scratch([x, y], outputs) == [("exp", ("8",))]
+
+
+def layer_norm(x):
+    gain, bias = gx.input("gain", (8,)), gx.input("bias", (8,))
+    c = x - x.mean(axis=1, keepdims=True)
+    scale = gx.sqrt(gx.mean(c * c, axis=1, keepdims=True) + 1e-5)
+    return [x, gain, bias], c / scale * gain + bias
+
+
+def test_layer_norm_is_three_loops_over_a_row(x):
+    inputs, y = layer_norm(x)
+    rows = (
+        "N",
+        ("8", "sum"),
+        "multiply",
+        ("8", "subtract", "square", "sum"),
+        "multiply",
+        "add",
+        "sqrt",
+        ("8", "subtract", "divide", "multiply", "add"),
+    )
+    assert trees(inputs, [y]) == [(rows,)]
+    # A difference is computed again for less than it costs to keep.
+    assert scratch(inputs, [y]) == []
+
+
+def test_layer_norm_with_all_gradients_is_one_loop_over_rows(x):
+    inputs, y = layer_norm(x)
+    seed = gx.input("seed", ("N", 8))
+    outputs = [y, *gx.grad(gx.sum(y * seed), inputs)]
+    ((rows,),) = trees([*inputs, seed], outputs)
+    assert rows[0] == "N"
+    assert len([step for step in rows if isinstance(step, tuple)]) == 4
+    assert set(scratch([*inputs, seed], outputs)) == {("divide", ("8",))}
+
+
+# Sums.
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, (0, 1), (1, 2), (0, 2)], ids=str)
+def test_a_sum_over_any_axes_is_one_pass(axis, z):
+    assert trees([z], [gx.sum(gx.exp(z), axis)]) == [(("N", ("K", ("5", "exp", "sum"))),)]
+    assert scratch([z], [gx.sum(gx.exp(z), axis)]) == []
+
+
+def test_what_needs_a_total_over_the_outermost_axis_is_another_gate(z):
+    outputs = [z - gx.sum(z, axis=0, keepdims=True)]
+    assert trees([z], outputs) == [
+        (("N", ("K", ("5", "sum"))),),
+        (("N", ("K", ("5", "subtract"))),),
+    ]
+
+
+def test_what_needs_a_total_over_the_middle_axis_is_another_loop_inside(z):
+    outputs = [z - gx.sum(z, axis=1, keepdims=True)]
+    assert trees([z], outputs) == [(("N", ("K", ("5", "sum")), ("K", ("5", "subtract"))),)]
+    # Of one n at a time.
+    assert scratch([z], outputs) == [("sum", ("5",))]
+
+
+def test_what_needs_a_total_over_the_last_axis_reads_a_variable(z):
+    outputs = [z - gx.sum(z, axis=2, keepdims=True)]
+    assert trees([z], outputs) == [(("N", ("K", ("5", "sum"), ("5", "subtract"))),)]
+    assert scratch([z], outputs) == []
+
+
+def test_rows_of_rows(z):
+    """From [N,K,5] to [N,K] to [N] in one pass."""
+    largest = gx.max(gx.sum(gx.exp(z), axis=2), axis=1)
+    assert trees([z], [largest]) == [(("N", ("K", ("5", "exp", "sum"), "max")),)]
+    assert scratch([z], [largest]) == []
+    longest = gx.sqrt(largest) + 1
+    assert trees([z], [longest]) == [(("N", ("K", ("5", "exp", "sum"), "max"), "sqrt", "add"),)]
+    total = gx.sum(longest)
+    assert trees([z], [total]) == [
+        (("N", ("K", ("5", "exp", "sum"), "max"), "sqrt", "add", "sum"),)
+    ]
+
+
+def test_rows_of_rows_and_back(z):
+    """A softmax over K of sums over the last axis, multiplied with what was added up."""
+    weights = gx.nn.softmax(gx.sum(z * z, axis=2), axis=1)
+    outputs = [z * gx.expand_dims(weights, 2)]
+    rows = (
+        "N",
+        ("K", ("5", "square", "sum"), "max_or_lowest"),
+        "minimum",
+        "maximum",
+        ("K", "subtract", "exp", "sum"),
+        "reciprocal",
+        ("K", "multiply", ("5", "multiply")),
+    )
+    assert trees([z], outputs) == [(rows,)]
+    assert scratch([z], outputs) == [("sum", ("K",)), ("exp", ("K",))]
+
+
+def test_values_of_fewer_axes_stand_between_the_loops(x):
+    v = gx.input("v", ("N",))
+    outputs = [x * gx.expand_dims(gx.exp(v), 1), v + 1]
+    assert trees([v, x], outputs) == [(("N", "exp", ("8", "multiply"), "add"),)]
+
+
+# Flat loops.
+
+
+def test_elements_of_one_shape_are_one_flat_loop(x):
+    y = gx.input("y", ("N", 8))
+    outputs = [x * y + 1, gx.sum(x * y), gx.max(x)]
+    graph = fused([x, y], outputs)
+    assert [(tree(s.steps), s.flat) for s in schedules(graph)] == [
+        ((("8*N", "multiply", "add", "sum", "max"),), True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        lambda x, y, row: [x * y, gx.sum(x * y, axis=1)],
+        lambda x, y, row: [x * row],
+        lambda x, y, row: [x * y[:, ::-1]],
+        lambda x, y, row: [x - x[:1]],
+    ],
+)
+def test_what_needs_an_index_is_not_flat(outputs, x):
+    y, row = gx.input("y", ("N", 8)), gx.input("row", (8,))
+    assert [s.flat for s in schedules(fused([x, y, row], outputs(x, y, row)))] == [False]
+
+
+def test_a_number_for_all_elements_is_flat(x):
+    v = gx.input("v")
+    assert [s.flat for s in schedules(fused([x, v], [x * v, gx.sum(x - v)]))] == [True]
+
+
+# Computed again, or kept.
+
+
+@pytest.mark.parametrize(
+    ("value", "copies", "kept"),
+    [
+        (lambda x: x + 1, 2, 0),
+        (lambda x: x * 2 + 1, 2, 0),
+        (lambda x: gx.maximum(x * 2 + 1, 0.5), 1, 1),
+        (lambda x: gx.exp(x), 1, 1),
+    ],
+    ids=["one operation", "two", "three", "an expensive one"],
+)
+def test_cheap_values_are_computed_in_every_loop_that_reads_them(value, copies, kept, x):
+    y = value(x)
+    graph = fused([x], [y * gx.sum(y * y, axis=1, keepdims=True)])
+    (schedule,) = schedules(graph)
+    steps = [node for step in schedule.steps for node in step.nodes()]
+    assert steps.count(y.node) == copies
+    assert [node for node, _ in schedule.scratch] == [y.node] * kept
+
+
+def test_what_is_read_at_another_index_is_kept(x):
+    y = gx.maximum(x, 0.5)
+    assert trees([x], [y[:, ::-1] + y]) == [(("N", ("8", "maximum"), ("8", "add")),)]
+    assert scratch([x], [y[:, ::-1] + y]) == [("maximum", ("8",))]
+    # And of other rows, it is what another gate has stored.
+    assert len(trees([x], [y[::-1] + y])) == 2
+
+
+def test_results_are_not_computed_again(x):
+    y = x + 1
+    (schedule,) = schedules(fused([x], [y, y * gx.sum(y * y, axis=1, keepdims=True)]))
+    steps = [node for step in schedule.steps for node in step.nodes()]
+    assert steps.count(y.node) == 1
+    assert schedule.scratch == ()
+
+
+# Nothing is computed in vain.
+
+
+def computed_in_vain(source, buffers):
+    """Variables that no later line reads, and those of ``buffers`` that a gate has and does not use."""
+    found = []
+    for function in ast.parse(source).body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        nodes = list(ast.walk(function))
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        counters = {node.target.id for node in nodes if isinstance(node, ast.For)}
+        known = {name.id for name in names if isinstance(name.ctx, ast.Store)} - counters
+        known.update(argument.arg for argument in function.args.args if argument.arg in buffers)
+        found += [f"{function.name}: {name}" for name in sorted(known - read)]
+    return found
+
+
+def written_only(graph):
+    """Scratch that is written and never read."""
+    found = []
+    for node in graph.nodes():
+        if "body" not in node.attrs:
+            continue
+        schedule = node.attrs["schedule"]
+        kept = {value for value, _ in schedule.scratch}
+        steps = [n for step in schedule.steps for n in (nodes_of(step))]
+        read = {arg for n in steps for arg in reads_through(n)}
+        found += [value.op.name for value in kept if value not in read]
+    return found
+
+
+def nodes_of(step):
+    return step.nodes() if isinstance(step, Loop) else [step]
+
+
+def reads_through(node):
+    pending, found = list(node.args), []
+    while pending:
+        arg = pending.pop()
+        found.append(arg)
+        if role(arg) is Role.READ:
+            pending.extend(arg.args)
+    return found
+
+
+def problems(graph):
+    """What is wrong with the loops of a fused graph."""
+    buffers = set(re.findall(r"(\w+) = buffers\.", source_of(graph).text))
+    found = [*computed_in_vain(source_of(graph).text, buffers), *written_only(graph)]
+    for schedule in schedules(graph):
+        steps = [node for step in schedule.steps for node in nodes_of(step)]
+        totals = [node for node in steps if role(node) is Role.REDUCE]
+        if len(totals) != len(set(totals)):
+            found.append("a total is computed twice")
+    return found
+
+
+def test_the_check_finds_what_is_computed_in_vain():
+    source = "def gate_f(x, y, t, N):\n    a = x[0]\n    b = a + 1\n    y[0] = a\n"
+    assert computed_in_vain(source, {"t"}) == ["gate_f: b", "gate_f: t"]
+
+
+@pytest.mark.parametrize("k", range(len(covering_programs(FLOAT64))))
+def test_nothing_is_computed_in_vain(k):
+    program = covering_programs(FLOAT64)[k]
+    assert problems(run_pipeline(program.graph())["fused"]) == []
+
+
+def test_nothing_is_computed_in_vain_in_random_graphs():
+    def check(program):
+        assert problems(run_pipeline(program.graph())["fused"]) == [], program.text
+
+    for_programs(check, FLOAT64, 100, 1000)
+
+
+# What the loops compute.
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (1, 1), (3, 0), (4, 2)], ids=str)
+def test_loops_compute_what_the_reference_does(sizes, z):
+    n, k = sizes
+    weights = gx.nn.softmax(gx.sum(z * z, axis=2), axis=1)
+    y = -z
+    outputs = [
+        z * gx.expand_dims(weights, 2),
+        z - gx.sum(z, axis=1, keepdims=True),
+        z - gx.sum(z, axis=0, keepdims=True),
+        gx.sum(y * y, axis=(0, 2)),
+        gx.sum(y[:, ::-1] * y, axis=1),
+        gx.prod(z[..., ::2] + 1, axis=0),
+    ]
+    array = np.random.default_rng(0).normal(size=(n, k, 5))
+    graph = declared_graph([z], outputs, "f")
+    found = run_source(run_pipeline(graph)["fused"], [array])
+    for one, other in zip(found, reference.evaluate(graph, [array]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_random_loops_run_by_python_compute_what_the_reference_does():
+    def check(program):
+        graph = program.graph()
+        arrays = program.arrays([Tensor(node) for node in graph.inputs], SIZES[0], 0)
+        wanted = reference.evaluate(graph, arrays)
+        if all(np.all(np.isfinite(w)) for w in wanted):
+            found = run_source(run_pipeline(graph)["fused"], arrays)
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+    for_programs(check, FLOAT64, 60, 1001)
