@@ -46,7 +46,7 @@ _SHARED = (
 class _Codegen(JITCPUCodegen):
     """Makes the code that Numba would run in this process, but leaves loading it to `loaded`."""
 
-    _library_class = AOTCodeLibrary
+    _library_class = AOTCodeLibrary  # type: ignore[assignment]
 
     def _add_module(self, module: Any) -> None:
         pass
