@@ -114,7 +114,7 @@ def compiled_gate(context: Any, gate: Any, kinds: tuple[Any, ...]) -> Any:
     return compiled[kinds]
 
 
-def gate_flags(fastmath: Any) -> Flags:
+def gate_flags(fastmath: Any) -> Any:
     """Numba's flags for code that becomes a part of its caller."""
     flags: Any = Flags()
     flags.no_compile = True
