@@ -91,10 +91,10 @@ def compile(
     With ``threads`` more than one, loops over many elements run in chunks on so many threads; results are bit
     by bit those of one thread. Matrix products have the threads of BLAS in any case.
 
-    Raises `GraphTypeError` for inputs that are not inputs and ``threads`` that is not a whole number,
-    `GraphValueError` for ``threads`` below 1 or above 256, for inputs that are missing
-    or share a name, for a name that is not an identifier, for a size that no input binds, and for the name
-    of a rewrite that does not exist.
+    Raises `GraphTypeError` for inputs that are not inputs and for ``threads`` that is not a whole number;
+    `GraphValueError` for ``threads`` below 1 or above 256, for inputs that are missing or share a name, for a
+    name that is not an identifier, for a size that no input binds, and for the name of a rewrite that does not
+    exist.
 
     >>> import graphc as gx
     >>> x, y, z = gx.input("x"), gx.input("y"), gx.input("z")

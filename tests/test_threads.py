@@ -180,6 +180,15 @@ def test_a_loop_that_is_known_to_be_short_is_not_cut():
     assert "parallel" not in gx.compile([x], gx.exp(x), cache=False, threads=2).dump("source")
 
 
+def test_the_dump_of_memory_shows_partial_totals():
+    x = gx.input("x", ("N", 50))
+    f = gx.compile([x], x.sum(axis=0), name="columns", cache=False)
+    assert f.dump("memory").splitlines() == [
+        "workspace of columns: 25600 bytes",
+        "  partial totals  25600 bytes at 0  in sum",
+    ]
+
+
 def test_many_callers_at_once():
     inputs, outputs = layer_norm()
     serial = gx.compile(inputs, outputs, cache=False)

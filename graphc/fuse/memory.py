@@ -54,7 +54,7 @@ def memory_text(graph: Graph, plan: MemoryPlan) -> str:
     names, steps = Names(graph), graph.nodes()
     heads, places = [], []
     for placement in plan.placements:
-        heads.append(f"%{names[placement.value]}: {placement.value.tensor_type}")
+        heads.append(_head(placement.value, names))
         places.append(f"{placement.size} bytes at {placement.offset}")
     widths = [max(map(len, column), default=0) for column in (heads, places)]
     lines = [f"workspace of {graph.name}: {plan.total} bytes"]
@@ -65,6 +65,10 @@ def memory_text(graph: Graph, plan: MemoryPlan) -> str:
         over = f", in the place of %{names[replaced]}" if replaced is not None else ""
         lines.append(f"  {head:<{widths[0]}}  {place:<{widths[1]}}  {span}{over}")
     return "\n".join(lines)
+
+
+def _head(value: Node, names: Names) -> str:
+    return "partial totals" if "body" in value.attrs else f"%{names[value]}: {value.tensor_type}"
 
 
 def _title(node: Node, names: Names) -> str:
