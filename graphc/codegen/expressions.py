@@ -19,7 +19,15 @@ from graphc.facts import ReadCode, ScalarCode
 from graphc.ir import SIZE, Node, uniform_value
 from graphc.types import SHORT_NAMES, DType, Shape, Size, int32
 
-MODULES = ("np", "accumulate", "blas", "buffers", "kernels", "scalar", "vmath", "vmath_special",
+MODULES = (
+    "np",
+    "accumulate",
+    "blas",
+    "buffers",
+    "kernels",
+    "scalar",
+    "vmath",
+    "vmath_special",
     "vmath_trigonometric",
 )
 RESERVED = frozenset(
