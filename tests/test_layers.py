@@ -18,7 +18,7 @@ LONGEST_FILE = 700
 # A unit is a module of the package or a sub-package. It may import what stands in a line above its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime", "native"),
-    ("errors",),
+    ("errors", "lengths", "target"),
     ("types",),
     ("facts", "jit"),
     ("ir",),
