@@ -90,8 +90,9 @@ class _Context(CPUContext):
 @cache
 def codegen() -> Any:
     """What turns LLVM's code into that of this processor. Call it, and what follows, under Numba's lock."""
-    # Making Numba's own target tells LLVM where the functions are that Numba's code calls.
+    # These tell LLVM where the functions are that machine code calls, also code that is only loaded.
     _ = cpu_target.target_context
+    importlib.import_module("graphc.runtime.cblas")
     return _Codegen(_NAME)
 
 

@@ -18,8 +18,7 @@ LONGEST_FILE = 700
 # A unit is a module of the package or a sub-package. It may import what stands in a line above its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime", "native"),
-    ("target", "lengths"),
-    ("errors",),
+    ("errors", "lengths", "target"),
     ("types",),
     ("facts", "jit"),
     ("ir",),
