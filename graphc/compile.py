@@ -93,8 +93,8 @@ def compile(
 
     Raises `GraphTypeError` for inputs that are not inputs and for ``threads`` that is not a whole number;
     `GraphValueError` for ``threads`` below 1 or above 256, for inputs that are missing or share a name, for a
-    name that is not an identifier, for a size that no input binds, and for the name of a rewrite that does not
-    exist.
+    name that is not an identifier, for a size that no input binds, and for the name of a rewrite that does
+    not exist.
 
     >>> import graphc as gx
     >>> x, y, z = gx.input("x"), gx.input("y"), gx.input("z")
