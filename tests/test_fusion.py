@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.codegen.totals import BLOCK
+from graphc.fuse.chunks import BLOCK
 
 
 def gates_of(f):

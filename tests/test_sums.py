@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.codegen.totals import BLOCK
+from graphc.fuse.chunks import BLOCK
 
 COUNT = 10_000_000
 
