@@ -16,10 +16,11 @@ import graphc as gx
 from graphc import reference
 from graphc.compile import declared_graph, run_pipeline
 from graphc.dsl import Tensor
+from graphc.fuse.chunks import chunks
 from graphc.fuse.memory import ALIGNMENT, computed_value, plan_memory
 from graphc.fuse.roles import Role, role
 from graphc.ir import Node, requirements
-from graphc.types import Shape, evaluate_size, product
+from graphc.types import Dimension, evaluate_size, product
 
 FLOAT64 = np.dtype(np.float64)
 SIZES = [
@@ -40,12 +41,17 @@ def planned(inputs, outputs):
 
 @dataclass(frozen=True)
 class Life:
-    """A value in the workspace: its shape in memory, the first and the last step that need it."""
+    """A value in the workspace: its bytes, the first and the last step that need it."""
 
     value: Node
-    shape: Shape
+    bytes: Dimension
     first: int
     last: int
+
+    @property
+    def name(self):
+        """What it is: the partial totals of a gate have its own name."""
+        return self.value.attrs["name"] if "body" in self.value.attrs else self.value.op.name
 
 
 def last_needed(graph):
@@ -59,7 +65,11 @@ def last_needed(graph):
     return found
 
 
-def lives(graph):
+def bytes_of(value, shape):
+    return product(shape) * value.dtype.itemsize
+
+
+def lives(graph, threads):
     """The lives of all values in the workspace, found from the graph alone."""
     nodes, last = graph.nodes(), last_needed(graph)
     results = {computed_value(node) for node in graph.outputs}
@@ -72,12 +82,23 @@ def lives(graph):
     for step, node in enumerate(nodes):
         if "body" in node.attrs:
             values = node.attrs["body"].outputs
-            found += [Life(v, v.shape, step, ends.get(v, step)) for v in values]
-            schedule = node.attrs["schedule"]
-            found += [Life(v, schedule.shape(v), step, step) for v, _ in schedule.scratch]
+            found += [Life(v, bytes_of(v, v.shape), step, ends.get(v, step)) for v in values]
+            found += lives_inside(node, step, threads)
         elif role(node) is Role.KERNEL:
-            found.append(Life(node, node.shape, step, last[node]))
+            found.append(Life(node, bytes_of(node, node.shape), step, last[node]))
     return [life for life in found if life.value not in results]
+
+
+def lives_inside(gate, step, threads):
+    """What a gate keeps for itself: scratch, for each thread if it is overwritten, and partial totals."""
+    schedule = gate.attrs["schedule"]
+    chunked = chunks(gate.attrs["body"], schedule, threads)
+    for value, lacking in schedule.scratch:
+        copies = threads if lacking and chunked and chunked.threads > 1 else 1
+        yield Life(value, copies * bytes_of(value, schedule.shape(value)), step, step)
+    if chunked and chunked.parts:
+        totals = (part.count * part.node.dtype.itemsize for part in chunked.parts)
+        yield Life(gate, sum(totals), step, step)
 
 
 def are_accepted(graph, sizes):
@@ -112,41 +133,42 @@ class Span:
         return is_planned and is_same and self.life.first == other.life.last
 
 
-def spans(graph, plan, sizes):
+def spans(graph, plan, sizes, threads=1):
     """Where all values lie."""
     offsets, found = plan.offsets(), []
-    for life in lives(graph):
+    for life in lives(graph, threads):
         start = evaluate_size(offsets[life.value], sizes)
-        count = evaluate_size(product(life.shape), sizes)
-        found.append(Span(life, start, start + count * life.value.dtype.itemsize))
+        found.append(Span(life, start, start + evaluate_size(life.bytes, sizes)))
     return found
 
 
 def overlaps(graph):
-    """What is wrong with the plan of a fused graph at any of `SIZES`."""
-    plan = plan_memory(graph)
-    if {life.value for life in lives(graph)} != set(plan.offsets()):
+    """What is wrong with the plan of a fused graph at any of `SIZES`, for one thread and for three."""
+    return [problem for threads in (1, 3) for problem in overlaps_with(graph, threads)]
+
+
+def overlaps_with(graph, threads):
+    plan = plan_memory(graph, threads)
+    if {life.value for life in lives(graph, threads)} != set(plan.offsets()):
         return ["other values are placed than are computed"]
     found = []
     for sizes in SIZES:
         if are_accepted(graph, sizes):
             total = evaluate_size(plan.total, sizes)
-            found += [
-                f"{p} at {sizes}" for p in wrong_spans(spans(graph, plan, sizes), plan, total)
-            ]
+            wrong = wrong_spans(spans(graph, plan, sizes, threads), plan, total)
+            found += [f"{problem} at {sizes} with {threads} threads" for problem in wrong]
     return found
 
 
 def wrong_spans(placed, plan, total):
     """Those outside the workspace, at odd places, or where others are."""
     for k, one in enumerate(placed):
-        name = one.life.value.op.name
         if one.start % ALIGNMENT or not 0 <= one.start <= one.end <= total:
-            yield f"{name} is from {one.start} to {one.end} of {total}"
+            yield f"{one.life.name} is from {one.start} to {one.end} of {total}"
         for other in placed[:k]:
             is_meant = one.replaces(other, plan) or other.replaces(one, plan)
             if one.meets(other) and not is_meant:
-                yield f"{name} is where {other.life.value.op.name} is"
+                yield f"{one.life.name} is where {other.life.name} is"
 
 
 def network(x):
