@@ -26,7 +26,7 @@ def write_beyond(builder: Any, name: str, limit: float, body: Body, x: Any, near
 
     The name stands for the body, and ``x`` is a float32 or float64.
     """
-    name = f"graphc.{name}.{x.type.intrinsic_name}"
+    name = f"graphc.{name}.{limit:.0f}.{x.type.intrinsic_name}"
     choice = builder.module.globals.get(name)
     if choice is None:
         choice = _define(builder.module, name, limit, body, x.type)
