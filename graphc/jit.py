@@ -19,6 +19,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from graphc.lengths import add_measure
 from graphc.native.memory import Loaded
+from graphc.runtime import cblas
 from graphc.runtime.buffers import Buffer
 from graphc.runtime.gate import gate_flags
 from graphc.runtime.pipeline import compile_into
@@ -28,6 +29,9 @@ from graphc.types import DType
 _BYTES = ir.IntType(8).as_pointer()
 _LENGTHS = cgutils.intp_t.as_pointer()
 _STATUS = ir.IntType(32)
+
+# Code from the disk refers to these by name, as code that is compiled now does.
+cblas.register()
 
 Parameter: TypeAlias = "tuple[DType, int]"
 """The dtype and the number of axes of an argument or a result."""

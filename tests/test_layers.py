@@ -36,7 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 BESIDE = {
     ("nn", "dsl"),
     ("special", "dsl"),
-    # Code is written from what fusion found out: roles of nodes, loops, places in memory.
+    # Code is written from what fusion found out: roles of nodes, loops and their chunks, places in memory.
+    ("codegen", "fuse.chunks"),
     ("codegen", "fuse.roles"),
     ("codegen", "fuse.schedule"),
     ("codegen", "fuse.memory"),

@@ -81,7 +81,7 @@ def test_products_of_what_does_not_fit_do_not_compile():
         (x, x, readonly(x)),
         (x, x, x.astype(np.float32)),
         (x, x.T, x),
-        (x, x[0], x),
+        (x, x[:, 0], x),
         (x > 0, x > 0, x > 0),
     ]:
         with pytest.raises(numba.TypingError):

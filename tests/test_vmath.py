@@ -17,12 +17,16 @@ from vector_functions import (
     ulp_errors,
 )
 
-from graphc.runtime import vmath
+from graphc.runtime import vmath, vmath_trigonometric
 from graphc.runtime.inline import Emitted, inline
 from graphc.runtime.vmath import exp_within
 
-NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus")
+CIRCULAR = ("sin", "cos")
+NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", *CIRCULAR)
 CASES = [pytest.param(name, kind, id=f"{name}_{kind}") for name in NAMES for kind in TYPES]
+
+# Enough bits for the largest float64 modulo pi/2.
+BITS = {"sin": 1300, "cos": 1300}
 
 # How far from zero a function still has something to compute, per type.
 REACH = {"f32": 105.0, "f64": 750.0}
@@ -35,6 +39,8 @@ EXACT = {
     "tanh": mpmath.tanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+    "sin": mpmath.sin,
+    "cos": mpmath.cos,
 }
 NUMPY = {
     "exp": np.exp,
@@ -44,7 +50,13 @@ NUMPY = {
     "tanh": np.tanh,
     "sigmoid": lambda x: x.dtype.type(1) / (x.dtype.type(1) + np.exp(-x)),
     "softplus": lambda x: np.logaddexp(x.dtype.type(0), x),
+    "sin": np.sin,
+    "cos": np.cos,
 }
+
+
+def function_of(name, kind):
+    return getattr(vmath_trigonometric if name in CIRCULAR else vmath, f"{name}_{kind}")
 
 
 def chosen_points(kind):
@@ -66,6 +78,47 @@ def chosen_points(kind):
     return np.concatenate([points, *neighbours])
 
 
+def around_the_limit(kind, count=300):
+    """Up to where pi/2 in parts does, and beyond."""
+    limit = vmath_trigonometric.LIMIT
+    x = np.random.default_rng(2).uniform(0, 1.1 * limit, count).astype(TYPES[kind])
+    limits = np.nextafter(TYPES[kind](limit), TYPES[kind]([0, limit, np.inf]))
+    return np.concatenate([x, -x, limits, -limits])
+
+
+def close_to_multiples(kind):
+    """Floats of every exponent that are unusually close to multiples of pi/2.
+
+    m 2**e is close to k pi/2 where k/m is a convergent, or nearly, of 2**e / (pi/2).
+    """
+    info = np.finfo(TYPES[kind])
+    found = []
+    with mpmath.workprec(1500):
+        for exponent in [*range(-1, 20), *range(20, info.maxexp, info.maxexp // 12)]:
+            scale = mpmath.ldexp(2 / mpmath.pi, exponent - info.nmant)
+            found += [
+                mpmath.ldexp(m, exponent - info.nmant)
+                for m in denominators(scale, 2 ** (info.nmant + 1))
+                if m >= 2**info.nmant
+            ]
+    x = np.array([float(value) for value in found], TYPES[kind])
+    return np.concatenate([x, -x])
+
+
+def denominators(x, bound):
+    """Of the fractions below the bound that approximate x best, and of some in between."""
+    before, last = 1, 0
+    while True:
+        whole = int(mpmath.floor(x))
+        for step in range(max(whole - 3, 1), whole + 1):
+            if last * step + before < bound:
+                yield last * step + before
+        before, last = last, last * whole + before
+        if last >= bound:
+            return
+        x = 1 / (x - whole)
+
+
 def sample(name, kind, count=1000):
     """Chosen points, and random ones: log-uniform over all floats and where it matters, uniform."""
     dtype = TYPES[kind]
@@ -78,6 +131,8 @@ def sample(name, kind, count=1000):
     x = np.concatenate([x, rng.uniform(-reach, reach, count), rng.uniform(0.5, 2.0, count)])
     x = np.concatenate([x, rng.uniform(-2.0, 0.5, count)]).astype(dtype)
     x = np.concatenate([x, chosen_points(kind)])
+    if name in CIRCULAR:
+        x = np.concatenate([x, around_the_limit(kind), close_to_multiples(kind)])
     if name == "log":
         x = np.abs(x)
     if name == "log1p":
@@ -87,19 +142,19 @@ def sample(name, kind, count=1000):
 
 
 def worst(name, x, got):
-    errors = ulp_errors(EXACT[name], x, got)
+    errors = ulp_errors(EXACT[name], x, got, BITS.get(name, 160))
     assert not np.isnan(errors).any()
     return errors.max()
 
 
 @pytest.fixture(scope="module")
 def loops():
-    return {(n, kind): jitted_loop(getattr(vmath, f"{n}_{kind}")) for n in NAMES for kind in TYPES}
+    return {(n, kind): jitted_loop(function_of(n, kind)) for n in NAMES for kind in TYPES}
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_error_is_what_the_documentation_says(loops, name, kind):
-    function = getattr(vmath, f"{name}_{kind}")
+    function = function_of(name, kind)
     documented = float(re.search(r"to (\d\.\d+) ulp", function.__doc__)[1])
     limit = documented if HAS_FMA else 2.0
     x = sample(name, kind)
@@ -109,7 +164,7 @@ def test_error_is_what_the_documentation_says(loops, name, kind):
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_plain_python_is_within_two_ulp_and_keeps_the_type(name, kind):
     x = sample(name, kind, count=200)
-    results = apply(getattr(vmath, f"{name}_{kind}"), x)
+    results = apply(function_of(name, kind), x)
     assert {type(result) for result in results} == {TYPES[kind]}
     assert worst(name, x, np.array(results)) <= 2.0
 
@@ -117,7 +172,7 @@ def test_plain_python_is_within_two_ulp_and_keeps_the_type(name, kind):
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_loop_agrees_with_single_calls(loops, name, kind):
     x = np.append(sample(name, kind, count=100), TYPES[kind]([np.nan, np.inf, -np.inf, 0.0, -0.0]))
-    single = np.array(apply(jitted_call(getattr(vmath, f"{name}_{kind}")), x), TYPES[kind])
+    single = np.array(apply(jitted_call(function_of(name, kind)), x), TYPES[kind])
     np.testing.assert_array_equal(run(loops[name, kind], x), single)
 
 
@@ -132,8 +187,8 @@ def test_special_values_are_those_of_numpy(loops, name, kind):
         expected = NUMPY[name](x)
     for got in (
         run(loops[name, kind], x),
-        np.array(apply(jitted_call(getattr(vmath, f"{name}_{kind}")), x), dtype),
-        np.array(apply(getattr(vmath, f"{name}_{kind}"), x), dtype),
+        np.array(apply(jitted_call(function_of(name, kind)), x), dtype),
+        np.array(apply(function_of(name, kind), x), dtype),
     ):
         np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
         special = np.isinf(expected) | (expected == 0) | np.isinf(x) | (x == 0)
@@ -166,7 +221,40 @@ def test_processors_without_an_instruction_for_powers_of_two_find_the_same(kind)
     x = np.linspace(constants.exp_min, np.log(np.finfo(TYPES[kind]).max), 5000, dtype=TYPES[kind])
     found = run(jitted_loop(exp), x)
     assert np.any((found > 0) & (found < np.finfo(TYPES[kind]).tiny))
-    np.testing.assert_array_equal(found, run(jitted_loop(getattr(vmath, f"exp_{kind}")), x))
+    np.testing.assert_array_equal(found, run(jitted_loop(function_of("exp", kind)), x))
+
+
+@pytest.mark.skipif(not HAS_FMA, reason="needs a CPU with AVX2 and FMA")
+@pytest.mark.parametrize("kind", TYPES)
+def test_sine_and_cosine_of_one_number_share_their_work(loops, kind):
+    sin, cos = (function_of(name, kind) for name in CIRCULAR)
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def both(x, out):
+        for i in range(x.size):
+            value = x[i]
+            out[i] = sin(value) + cos(value)
+
+    x = np.linspace(-9, 9, 1001, dtype=TYPES[kind])
+    np.testing.assert_array_equal(
+        run(both, x), run(loops["sin", kind], x) + run(loops["cos", kind], x)
+    )
+    products = []
+    for loop in (both, loops["sin", kind], loops["cos", kind]):
+        (assembly,) = loop.inspect_asm().values()
+        products.append(len(PACKED[kind].findall(assembly)))
+    assert products[0] < 0.75 * (products[1] + products[2])
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", CIRCULAR)
+def test_few_large_arguments_do_not_change_the_results_of_others(loops, name, kind):
+    x = np.linspace(-50, 50, 1003, dtype=TYPES[kind])
+    expected = run(loops[name, kind], x)
+    large = np.array([0, 5, 17, 500, 1002])
+    x[large] = [1e7, -3e30, np.inf, 2e5, -1e6]
+    expected[large] = [function_of(name, kind)(value) for value in x[large]]
+    np.testing.assert_array_equal(run(loops[name, kind], x), expected)
 
 
 def test_gates_of_several_functions_are_packed_and_right():

@@ -1,8 +1,8 @@
 """Matrix products that are loops: of vectors, of a column and a row, and of small matrices.
 
 A product with a vector reads its matrix once, as a loop does, and a call of BLAS costs more than a small
-product. As a multiplication and a sum they share a loop with what comes before and after: the scores of a logistic
-regression, its loss and its gradient read the data once.
+product. As a multiplication and a sum they share a loop with what comes before and after: the scores of a
+logistic regression, its loss and its gradient read the data once.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def _as_sum(node: Node) -> Node:
     if axes is None:
         return node
     space: Labels = (*batch, *axes)
-    lengths: dict[int | str, Dimension] = {**sizes}
-    lengths |= dict(zip(batch, node.shape, strict=False))
+    lengths: dict[int | str, Dimension] = dict(zip(batch, node.shape, strict=False))
+    lengths.update(sizes.items())
     shape = tuple(lengths[axis] for axis in space)
     product = _spread(a, (*batch, *first), space, shape) * _spread(
         b, (*batch, *second), space, shape

@@ -1,9 +1,9 @@
 """The loops of one gate: which nodes share a loop at every depth, and which values a later loop reads again.
 
 A gate is a tree of loops. At every depth the nodes that iterate over one axis share a loop unless one needs
-a value that another has only when its loop is over, such as a total over that axis. So a softmax becomes one loop
-over rows, and in it three loops over a row that stays in the cache: the maximum, the exponentials with their
-sum, the quotients. The same rule at the outermost depth says which nodes become one gate, see
+a value that another has only when its loop is over, such as a total over that axis. So a softmax becomes one
+loop over rows, and in it three loops over a row that stays in the cache: the maximum, the exponentials with
+their sum, the products. The same rule at the outermost depth says which nodes become one gate, see
 `graphc.fuse.group`.
 
 The construction is loop fusion by levels, as in Kennedy and McKinley, "Maximizing Loop Parallelism and

@@ -123,9 +123,7 @@ def _lower_carry(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     total, lost, part = args
     result = builder.fadd(total, part)
     back = builder.fsub(result, total)
-    error = builder.fadd(
-        builder.fsub(total, builder.fsub(result, back)), builder.fsub(part, back)
-    )
+    error = builder.fadd(builder.fsub(total, builder.fsub(result, back)), builder.fsub(part, back))
     return cgutils.pack_array(builder, [result, builder.fadd(lost, error)])
 
 

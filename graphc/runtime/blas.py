@@ -1,7 +1,7 @@
-"""Matrix products into given arrays, through the BLAS that Numba itself calls.
+"""Matrix products into given arrays: a call of BLAS, or of a kernel of our own where BLAS is slower.
 
-Jitted, a product of floats is one call of BLAS: `np.dot` would give the same speed but takes five
-times as long to compile. Products of integers, which BLAS lacks, are plain loops.
+Which of them is decided by the sizes of a call, as those may be named sizes. Products of integers,
+which BLAS lacks, are plain loops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numba.extending import lower_builtin
 
 from . import cblas
 from .buffers import Buffer, as_buffer, buffer_value
-from .tiles import HEIGHTS, SIDE, VECTORS, Tiles, vector_bytes
+from .tiles import HEIGHTS, SIDE, VECTORS, Tiles, is_supported
 
 __all__ = ["batched_matmul", "matmul"]
 
@@ -123,7 +123,7 @@ def _has_product(dtype: Any) -> bool:
     return dtype in _KINDS or isinstance(dtype, types.Integer)
 
 
-class _Template(AbstractTemplate):  # type: ignore[misc]
+class _Template(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         kinds = tuple(map(as_buffer, args[:3]))
         if not all(isinstance(kind, Buffer) for kind in kinds):
@@ -227,8 +227,7 @@ class _Product:
         self.kind = _KINDS[dtype]
         self.real = context.get_data_type(dtype)
         self.item_size = context.get_abi_sizeof(self.real)
-        self.vector_size = vector_bytes()
-        self.tiles = Tiles(builder.module, self.real, self.vector_size)
+        self.tiles = Tiles(builder.module, self.real)
 
     def emit(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         """Write the product of `a` and `b` to the array that starts at `out`."""
@@ -268,11 +267,7 @@ class _Product:
 
     def _times_matrix(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         builder = self.builder
-        if not self.vector_size:
-            self._call_gemm(a, b, out, sizes)
-            return
         done = builder.append_basic_block("done")
-        # Flags and sizes that are known leave at most one kernel to compile.
         for suits, emit_kernel in (
             (self._suits_broadcast(b, sizes), self._call_broadcast),
             (self._suits_dot(a, b, sizes), self._call_dot),
@@ -289,6 +284,7 @@ class _Product:
         rows, inner, columns = sizes
         bytes_of_b = self._times(self._times(inner, columns), _SIZE(self.item_size))
         return self.all(
+            _BOOL(is_supported()),
             self._not(b.transposed),
             self.compare(rows, ">", HEIGHTS[-1]),
             self.compare(inner, ">=", FEWEST_TERMS),
@@ -300,18 +296,19 @@ class _Product:
     def _suits_dot(self, a: _Operand, b: _Operand, sizes: Any) -> Any:
         rows, inner, columns = sizes
         return self.all(
+            _BOOL(is_supported()),
             b.transposed,
             self._not(a.transposed),
             self.compare(rows, ">", SIDE),
             self.compare(rows, "<=", MOST_ROWS),
             self.compare(columns, ">=", FEWEST_COLUMNS),
-            self.compare(inner, ">=", FEWEST_VECTORS * self.vector_size // self.item_size),
+            self.compare(inner, ">=", FEWEST_VECTORS * self.tiles.lanes),
             self._is_short(sizes),
         )
 
     def _fills_tiles(self, columns: Any) -> Any:
         """Whether at most an eighth as many columns as there are would be computed in vain."""
-        width = VECTORS * self.vector_size // self.item_size
+        width = VECTORS * self.tiles.lanes
         if isinstance(columns, ir.Constant):
             return _BOOL(-columns.constant % width * 8 <= columns.constant)
         vain = self.builder.and_(self.builder.neg(columns), _SIZE(width - 1))

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba.core import types
-from numba.core.datamodel import models
+from numba.core.datamodel.models import PointerModel
+from numba.core.datamodel.registry import register_default
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, type_callable
 
 __all__ = ["Buffer", "at", "bool_", "float32", "float64", "int32", "int64"]
 
 
-class Buffer(types.Type):  # type: ignore[misc]
+class Buffer(types.Type):
     """The Numba type of a pointer to elements of one dtype.
 
     >>> Buffer(types.float32).name
@@ -37,7 +38,7 @@ class Buffer(types.Type):  # type: ignore[misc]
         return self.dtype
 
 
-models.register_default(Buffer)(models.PointerModel)
+register_default(Buffer)(PointerModel)
 
 
 def as_buffer(kind: Any) -> Any:
@@ -137,7 +138,7 @@ _register(float64, types.float64)
 
 
 @infer_global(at)
-class _At(AbstractTemplate):  # type: ignore[misc]
+class _At(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         buffer, start = args
         if isinstance(buffer, Buffer) and isinstance(start, types.Integer):
@@ -151,7 +152,7 @@ def _lower_at(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 @infer_global(operator.getitem)
-class _Read(AbstractTemplate):  # type: ignore[misc]
+class _Read(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         buffer, index = args
         if isinstance(buffer, Buffer) and isinstance(index, types.Integer):
@@ -160,7 +161,7 @@ class _Read(AbstractTemplate):  # type: ignore[misc]
 
 
 @infer_global(operator.setitem)
-class _Write(AbstractTemplate):  # type: ignore[misc]
+class _Write(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         buffer, index, _ = args
         if isinstance(buffer, Buffer) and isinstance(index, types.Integer):

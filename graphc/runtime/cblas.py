@@ -61,8 +61,13 @@ def declared(module: Any, name: str) -> Any:
     return cgutils.get_or_insert_function(module, _function_type(name), f"graphc_{name}")
 
 
-def register(addresses: Mapping[str, int]) -> None:
-    """Make these the functions that code which is compiled or loaded from now on calls."""
+def register(addresses: Mapping[str, int] | None = None) -> None:
+    """Make code that is compiled or loaded from now on call the functions at these addresses.
+
+    Without addresses they are NumPy's if it has them, else SciPy's. Must be called before the first code
+    that refers to them is compiled or loaded.
+    """
+    addresses = addresses or from_numpy() or from_scipy()
     for name in NAMES:
         llvm.add_symbol(f"graphc_{name}", addresses[name])
 
@@ -176,6 +181,3 @@ def _letter(builder: Any, flag: Any, transposed: str, plain: str) -> Any:
 
 def _stored(builder: Any, value: Any) -> Any:
     return cgutils.alloca_once_value(builder, value)
-
-
-register(from_numpy() or from_scipy())

@@ -84,7 +84,7 @@ def _of_one_type(*buffers: Any) -> bool:
 
 
 @infer_global(fill)
-class _Fill(AbstractTemplate):  # type: ignore[misc]
+class _Fill(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         buffer = args[0]
         if not _of_one_type(buffer):
@@ -93,7 +93,7 @@ class _Fill(AbstractTemplate):  # type: ignore[misc]
 
 
 @infer_global(arrays)
-class _Arrays(AbstractTemplate):  # type: ignore[misc]
+class _Arrays(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         step, _, result, parts, *_ = args
         if not _of_one_type(result, parts):
@@ -102,7 +102,7 @@ class _Arrays(AbstractTemplate):  # type: ignore[misc]
 
 
 @infer_global(numbers)
-class _Numbers(AbstractTemplate):  # type: ignore[misc]
+class _Numbers(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         step, _, result, parts, _ = args
         if not _of_one_type(result, parts):
@@ -111,7 +111,7 @@ class _Numbers(AbstractTemplate):  # type: ignore[misc]
 
 
 @infer_global(sums)
-class _Sums(AbstractTemplate):  # type: ignore[misc]
+class _Sums(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         result, parts, _ = args
         is_float = _of_one_type(result, parts) and isinstance(result.dtype, types.Float)

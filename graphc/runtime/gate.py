@@ -88,7 +88,7 @@ class _Known(WeakKeyDictionary[Any, dict[Any, Any]]):
     """The libraries in which a gate is compiled already, and for which types."""
 
 
-class _GateTemplate(AbstractTemplate):  # type: ignore[misc]
+class _GateTemplate(AbstractTemplate):
     """How Numba types a gate, and what it is compiled with."""
 
     flags: Any
@@ -114,9 +114,9 @@ def compiled_gate(context: Any, gate: Any, kinds: tuple[Any, ...]) -> Any:
     return compiled[kinds]
 
 
-def gate_flags(fastmath: Any) -> Flags:
+def gate_flags(fastmath: Any) -> Any:
     """Numba's flags for code that becomes a part of its caller."""
-    flags = Flags()
+    flags: Any = Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True

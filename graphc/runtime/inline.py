@@ -12,6 +12,7 @@ and a sum may fuse, whatever the caller allows.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from numba.np.numpy_support import from_dtype
 from graphc.runtime.rarely import write_beyond
 
 __all__ = [
+    "as_float64",
     "at_least",
     "at_most",
     "beyond",
@@ -35,9 +37,11 @@ __all__ = [
     "inline",
     "narrow",
     "polynomial",
+    "resized",
     "select",
     "times_power",
     "widen",
+    "window",
 ]
 
 _FUSE = ("contract",)
@@ -218,17 +222,56 @@ def narrow(x: Any) -> Any:
     return np.float32(x)
 
 
-def beyond(limit: float, function: str, x: Any, near: Any) -> Any:
-    """``near`` where |x| is at most the limit, or x is nan, else the C library's ``function`` of x.
+def resized(n: Any, width: int) -> Any:
+    """The low bits of an integer, as one of this many bits."""
+    if not isinstance(n, Emitted):
+        return n & ((1 << width) - 1)
+    resize = n.builder.zext if width > n.width else n.builder.trunc
+    return n if width == n.width else n.new(resize(n.value, ir.IntType(width)))
 
-    The latter stays out of loops that are vectorised: those only test whether any number needs it.
 
-    >>> beyond(5.0, "cos", np.float64(2), 0.0), beyond(5.0, "cos", np.float64(8), 0.0)
-    (0.0, np.float64(-0.14550003380861354))
+def as_float64(n: Any) -> Any:
+    """An integer from 0 to 2**53 as a float64."""
+    if isinstance(n, Emitted):
+        return n.new(n.builder.uitofp(resized(n, 64).value, ir.DoubleType()))
+    return np.float64(n)
+
+
+def window(table: bytes, start: Any, size: int) -> Any:
+    """The bytes of a table from an index on as an integer, the least significant one first."""
+    if not isinstance(start, Emitted):
+        return int.from_bytes(table[start : start + size], "little")
+    builder = start.builder
+    name = f"graphc.table.{hashlib.sha256(table).hexdigest()[:16]}"
+    place = builder.module.globals.get(name)
+    if place is None:
+        kind = ir.ArrayType(ir.IntType(8), len(table))
+        place = ir.GlobalVariable(builder.module, kind, name)
+        place.linkage, place.global_constant = "internal", True
+        place.initializer = ir.Constant(kind, bytearray(table))
+    pointer = builder.gep(place, [start.operand(0), start.value], inbounds=True)
+    integer = ir.IntType(8 * size)
+    return start.new(builder.load(builder.bitcast(pointer, integer.as_pointer()), align=1))
+
+
+def beyond(limit: float, function: Callable[[Any], Any], x: Any, near: Any) -> Any:
+    """``near`` where |x| is at most the limit or x is nan, else the function of x, a float64.
+
+    The function stays out of loops that are vectorised: those only test whether any number needs it.
+
+    >>> beyond(5.0, lambda x: 1 / x, np.float32(2), np.float32(0))
+    np.float32(0.0)
+    >>> beyond(5.0, lambda x: 1 / x, np.float32(8), np.float32(0))
+    np.float32(0.125)
     """
-    if isinstance(x, Emitted):
-        return x.new(write_beyond(x.builder, f"llvm.{function}", limit, x.value, near.value))
-    return getattr(np, function)(x) if abs(x) > limit else near
+    if not isinstance(x, Emitted):
+        return type(x)(function(np.float64(x))) if abs(x) > limit else near
+
+    def body(builder: Any, argument: Any) -> Any:
+        return function(Emitted(builder, argument, x.scales)).value
+
+    name = f"{function.__module__}.{function.__qualname__}"
+    return x.new(write_beyond(x.builder, name, limit, body, x.value, near.value))
 
 
 def times_power(x: Any, n: Any) -> Any:

@@ -101,7 +101,7 @@ def _larger(builder: Any, one: Any, other: Any) -> Any:
 
 
 @infer_global(run)
-class _Run(AbstractTemplate):  # type: ignore[misc]
+class _Run(AbstractTemplate):
     prefer_literal = True
 
     def generic(self, args: Any, kws: Any) -> Any:

@@ -7,6 +7,7 @@ the attribute ``vector-function-abi-variant`` names. They test all their numbers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -16,57 +17,80 @@ __all__ = ["write_beyond"]
 _PURE = ("nounwind", "willreturn", "memory(none)")
 _REGISTERS = (64, 128, 256, 512)
 
+Body = Callable[[Any, Any], Any]
+"""Writes, with a builder, the function of a float64 that the slow path computes, and returns its value."""
 
-def write_beyond(builder: Any, function: str, limit: float, x: Any, near: Any) -> Any:
-    """``near``, or the value of LLVM's ``function`` of ``x`` where the size of ``x`` is beyond ``limit``."""
-    name = f"graphc.{function}.{limit:.0f}.{x.type.intrinsic_name}"
+
+def write_beyond(builder: Any, name: str, limit: float, body: Body, x: Any, near: Any) -> Any:
+    """``near``, or the value of ``body`` for ``x`` where the size of ``x`` is beyond ``limit``.
+
+    The name stands for the body, and ``x`` is a float32 or float64.
+    """
+    name = f"graphc.{name}.{x.type.intrinsic_name}"
     choice = builder.module.globals.get(name)
     if choice is None:
-        choice = _define(builder.module, name, function, limit, x.type)
+        choice = _define(builder.module, name, limit, body, x.type)
     return builder.call(choice, [x, near])
 
 
-def _define(module: Any, name: str, function: str, limit: float, kind: Any) -> Any:
-    """The choice for numbers, and for as many of them as fit in a register."""
-    width = 32 if isinstance(kind, ir.FloatType) else 64
+def _define(module: Any, name: str, limit: float, body: Body, kind: Any) -> Any:
+    """The choice for one number, and for as many of them as fit in a register."""
+
+    def one(builder: Any, x: Any, near: Any) -> Any:
+        value = body(builder, x if kind == ir.DoubleType() else builder.fpext(x, ir.DoubleType()))
+        return value if kind == ir.DoubleType() else builder.fptrunc(value, kind)
+
+    def each(builder: Any, x: Any, near: Any) -> Any:
+        for i in range(x.type.count):
+            lane = ir.Constant(ir.IntType(32), i)
+            numbers = [builder.extract_element(vector, lane) for vector in (x, near)]
+            near = builder.insert_element(near, builder.call(single, numbers), lane)
+        return near
+
+    def same(builder: Any, x: Any, near: Any) -> Any:
+        return builder.call(single, [x, near])
+
+    # A function of its own: the one with vector forms must not be what they call.
+    single = _write(module, f"{name}.single", limit, kind, one)
+    width = 32 if kind == ir.FloatType() else 64
     forms = [
-        _write(module, f"{name}.{count}", function, limit, ir.VectorType(kind, count))
+        _write(module, f"{name}.{count}", limit, ir.VectorType(kind, count), each)
         for count in (bits // width for bits in _REGISTERS)
         if count > 1
     ]
-    scalar = _write(module, name, function, limit, kind)
+    choice = _write(module, name, limit, kind, same)
     variants = (f"_ZGV_LLVM_N{v.args[0].type.count}vv_{name}({v.name})" for v in forms)
-    _add(scalar, f'"vector-function-abi-variant"="{",".join(variants)}"')
+    _add(choice, f'"vector-function-abi-variant"="{",".join(variants)}"')
     # Once it is part of its callers, the vectoriser does not recognise it any more.
-    _add(scalar, "noinline")
+    _add(choice, "noinline")
+    _add(single, "noinline")
     _keep(module, forms)
-    return scalar
-
-
-def _write(module: Any, name: str, function: str, limit: float, kind: Any) -> Any:
-    choice = ir.Function(module, ir.FunctionType(kind, [kind, kind]), name)
-    choice.linkage = "linkonce_odr"
-    _add(choice, *_PURE)
-    x, near = choice.args
-    builder = ir.IRBuilder(choice.append_basic_block())
-    size = builder.call(_intrinsic(module, "llvm.fabs", kind), [x])
-    count = kind.count if isinstance(kind, ir.VectorType) else 1
-    bound = ir.Constant(kind, limit if count == 1 else [limit] * count)
-    far = builder.fcmp_ordered(">", size, bound)
-    mask = builder.bitcast(far, ir.IntType(count))
-    some = builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))
-    with builder.if_then(some, likely=False):
-        value = builder.call(_intrinsic(module, function, kind), [x])
-        builder.ret(builder.select(far, value, near))
-    builder.ret(near)
     return choice
 
 
-def _intrinsic(module: Any, name: str, kind: Any) -> Any:
-    """LLVM's function of numbers, or of vectors of them, whose names llvmlite does not form."""
+def _write(module: Any, name: str, limit: float, kind: Any, slow: Callable[..., Any]) -> Any:
+    """A function of x and near that returns near unless some x is beyond the limit."""
+    function = ir.Function(module, ir.FunctionType(kind, [kind, kind]), name)
+    function.linkage = "linkonce_odr"
+    _add(function, *_PURE)
+    x, near = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    count = kind.count if isinstance(kind, ir.VectorType) else 1
+    bound = ir.Constant(kind, limit if count == 1 else [limit] * count)
+    far = builder.fcmp_ordered(">", builder.call(_fabs(module, kind), [x]), bound)
+    mask = builder.bitcast(far, ir.IntType(count))
+    some = builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))
+    with builder.if_then(some, likely=False):
+        builder.ret(slow(builder, x, near))
+    builder.ret(near)
+    return function
+
+
+def _fabs(module: Any, kind: Any) -> Any:
+    """The intrinsic; llvmlite does not form its names for vectors."""
     if not isinstance(kind, ir.VectorType):
-        return module.declare_intrinsic(name, [kind])
-    name = f"{name}.v{kind.count}{kind.element.intrinsic_name}"
+        return module.declare_intrinsic("llvm.fabs", [kind])
+    name = f"llvm.fabs.v{kind.count}{kind.element.intrinsic_name}"
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind]), name)
 
 

@@ -8,17 +8,19 @@ Loops that LLVM is to vectorise keep no tile in registers, so the kernels are wr
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
-__all__ = ["Tiles", "vector_bytes"]
+__all__ = ["HEIGHTS", "SIDE", "VECTORS", "VECTOR_BYTES", "Tiles", "is_supported"]
 
 _SIZE = cgutils.intp_t
 _INDEX = ir.IntType(32)
 
+VECTOR_BYTES = 64
 HEIGHTS = (8, 4)
 """Rows of the tiles of `Tiles.broadcast`; what 8 leave over is done by 4."""
 VECTORS = 2
@@ -27,13 +29,14 @@ SIDE = 4
 """Rows and columns of the tiles of `Tiles.dot`."""
 
 
-def vector_bytes() -> int:
-    """Return the size of the processor's vectors, or 0 if it cannot load a part of one."""
+@cache
+def is_supported() -> bool:
+    """Return whether the processor has the registers for the tiles: 32 of 64 bytes, as with AVX-512.
+
+    With 16 of 32 bytes BLAS is faster.
+    """
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    enabled = features.split(",")
-    if "+avx512f" in enabled:
-        return 64
-    return 32 if {"+avx2", "+fma"} <= set(enabled) else 0
+    return "+avx512f" in features.split(",")
 
 
 class Tiles:
@@ -43,10 +46,10 @@ class Tiles:
     those before, and compute some elements twice. Every element is summed in the same order.
     """
 
-    def __init__(self, module: Any, real: Any, size: int) -> None:
+    def __init__(self, module: Any, real: Any) -> None:
         self.module, self.real = module, real
         self.bits = 32 if real == ir.FloatType() else 64
-        self.lanes = 8 * size // self.bits
+        self.lanes = 8 * VECTOR_BYTES // self.bits
         self.vector = ir.VectorType(real, self.lanes)
         self.suffix = f"v{self.lanes}f{self.bits}"
 
