@@ -112,7 +112,7 @@ class _Gate:
         """Where a node's value of the current iteration lies among all its values."""
         if self.schedule.flat:
             return self.counters if node.shape != () else ()
-        if role(node) is not Role.REDUCE:
+        if role(node) is not Role.REDUCE or node in self.body.inputs:
             return self.counters[: len(node.shape)]
         axes = node.attrs["axes"]
         return tuple(self.counters[a] for a in range(len(space(node))) if a not in axes)
@@ -237,7 +237,7 @@ class _Gate:
         bounds, start = f"{first}, {last}" if first != "0" else last, ""
         if in_blocks:
             start = _fresh(self.taken, "start")
-            bounds = f"{start}, min({start} + {BLOCK}, {last})"
+            bounds = f"{start}, accumulate.minimum({start} + {BLOCK}, {last})"
         block = f"{start} // {BLOCK}" if in_blocks else ""
         body = self._body(loop)
         if not body:

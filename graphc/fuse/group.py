@@ -188,7 +188,13 @@ def _closure(outputs: Iterable[Node], group: set[Node], recomputed: set[Node]) -
 
 
 def _keep_gates_short(groups: Sequence[Sequence[Node]], recomputed: set[Node]) -> None:
-    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`."""
+    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`.
+
+    Of a gate that has been cut, nothing is computed again: the pieces would grow to what was cut.
+    """
+    for group in groups:
+        if len(group) == LARGEST_GATE:
+            recomputed.difference_update(group)
     for group in groups:
         computed = _closure(group, set(group), recomputed)
         if len(computed) > LARGEST_GATE:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.facts import ScalarCode
-from graphc.ir import BROADCAST_TO, Graph, Node, broadcast, filled, transform, uniform_number
+from graphc.ir import BROADCAST_TO, Graph, Node, broadcast, filled, transform, uniform_number, walk
 from graphc.ops.discrete import equal
 from graphc.ops.elementwise import multiply, where
 from graphc.ops.index import pick, scatter_add, take
@@ -44,7 +44,25 @@ class OneHot:
 
 def look_up(graph: Graph) -> Graph:
     """The graph with sums over one-hot factors as look-ups."""
-    return transform(graph, lambda node: _looked_up(node) if node.op is sum_ else node)
+    return transform(graph, _replaced)
+
+
+def _replaced(node: Node) -> Node:
+    if node.op is sum_:
+        return _looked_up(node)
+    return _picked(node) if node.op is pick else node
+
+
+def _picked(node: Node) -> Node:
+    """An element of a computed row is computed from elements: the row need not be kept for it."""
+    row, index = node.args
+    others = tuple(range(len(index.shape)))
+    if not isinstance(row.op.lowering, ScalarCode):
+        return node
+    found = _at(row, OneHot(len(others), others, index, index), others, DEEPEST)
+    # Somebody must still see that the index lies inside the row.
+    looks = found is not None and any(n.op is pick and n.args[1] is index for n in walk([found]))
+    return found if found is not None and looks else node
 
 
 def _looked_up(total: Node) -> Node:

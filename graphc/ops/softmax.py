@@ -193,10 +193,10 @@ log_softmax: Op = gate(
 
 def _expand_complement(x: Node, *, axes: Axes) -> Node:
     powers = exp(_shifted(x, axes))
-    total = sum_(powers, axes=axes)
-    probability = powers / spread(total, x, axes)
+    inverse = reciprocal(sum_(powers, axes=axes))
+    probability = powers * spread(inverse, x, axes)
     # Only the largest element can be nearly the total.
-    others = spread(_all_but_one(powers, axes) / total, x, axes)
+    others = spread(_all_but_one(powers, axes) * inverse, x, axes)
     return where(probability > 0.5, others, 1 - probability)
 
 
@@ -365,15 +365,10 @@ def _infer_cross_entropy_gradient(g: TensorType, x: TensorType, labels: TensorTy
 
 def _expand_cross_entropy_gradient(g: Node, x: Node, labels: Node) -> Node:
     last = len(x.shape) - 1
-    powers = exp(_shifted(x, (last,)))
-    others = _all_but_one(powers, (last,))
-    total = others + 1
-    probability = pick(powers, labels) / total
-    # As `softmax_complement`, which keeps its digits where one probability is nearly 1.
-    at_label = -g * where(probability > 0.5, others / total, 1 - probability)
     position = iota(shape=x.shape, axis=last, dtype=int64)
     chosen = spread(wrapped(labels, x.shape[-1]), position, (last,))
-    elsewhere = powers * spread(g / total, x, (last,))
+    at_label = -g * pick(softmax_complement(x, axes=(last,)), labels)
+    elsewhere = spread(g, x, (last,)) * softmax(x, axes=(last,))
     return where(equal(position, chosen), spread(at_label, x, (last,)), elsewhere)
 
 
