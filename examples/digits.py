@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from time import perf_counter
 
-# NumPy and graphc call two BLAS libraries here, whose threads would fight for the same cores.
+# On both sides matrix products run on one thread, so that times can be compared.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np

@@ -10,7 +10,7 @@ start from the same random numbers, and their losses are compared at every step.
 import os
 from time import perf_counter
 
-# NumPy and graphc call two BLAS libraries here, whose threads would fight for the same cores.
+# On both sides matrix products run on one thread, so that times can be compared.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np

@@ -20,7 +20,7 @@ from graphc.dump import dump, one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.fuse.memory import MemoryPlan, memory_text
 from graphc.ir import Array, Graph, requirements
-from graphc.jit import Compiled, Interface, Native, compile_native, load_native
+from graphc.jit import Compiled, Interface, Native, compile_native, is_loadable, load_native
 from graphc.native import NOT_KEPT, Kept, native_call
 from graphc.reference import evaluate
 from graphc.rewrite.engine import Firing
@@ -267,11 +267,11 @@ def native_functions(plan: Plan) -> Native:
     cached = plan.cached and not source.given
     stem = stem_of(graph.name, source.text)
     if not cached:
-        return load_native(_compiled(plan, f"{stem}_{next(_serials)}", cached=False).object_code)
+        return load_native(_compiled(plan, f"{stem}_{next(_serials)}", cached=False).code)
     with _loading:
         known = _loaded.get(stem)
         if known is None:
-            known = _loaded[stem] = load_native(_object_code(plan, stem))
+            known = _loaded[stem] = load_native(_kept_code(plan, stem))
     return known
 
 
@@ -280,15 +280,15 @@ _loaded: weakref.WeakValueDictionary[str, Native] = weakref.WeakValueDictionary(
 _loading = threading.Lock()
 
 
-def _object_code(plan: Plan, stem: str) -> bytes:
+def _kept_code(plan: Plan, stem: str) -> bytes:
     name = f"{stem}.bin"
     code = read_code(name)
-    if code is not None:
+    if code is not None and is_loadable(code):
         return code
     compiled = _compiled(plan, stem, cached=True)
     if compiled.is_portable:
-        write_code(name, compiled.object_code)
-    return compiled.object_code
+        write_code(name, compiled.code)
+    return compiled.code
 
 
 def _compiled(plan: Plan, name: str, *, cached: bool) -> Compiled:

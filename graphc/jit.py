@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import from_dtype, types
 from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
@@ -73,9 +73,12 @@ class Native:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Machine code as an object file. Another process can load it unless it holds addresses of this one."""
+    """Machine code as bytes. Another process can load them unless they hold addresses of this one.
 
-    object_code: bytes
+    They are the names of the functions of others that it calls, a zero, and an object file.
+    """
+
+    code: bytes
     is_portable: bool
 
 
@@ -94,7 +97,13 @@ def compile_native(
         _add_run(library, module, functions["run"], interface)
         library.add_ir_module(module)
         library.finalize()
-        return Compiled(library.emit_native_object(), not library.has_dynamic_globals)
+        names = sorted(f.name for f in library._final_module.functions if _is_of_others(f))
+        code = "\n".join(names).encode() + b"\0" + library.emit_native_object()
+        return Compiled(code, not library.has_dynamic_globals)
+
+
+def _is_of_others(function: Any) -> bool:
+    return bool(function.is_declaration) and not function.name.startswith("llvm.")
 
 
 @contextmanager
@@ -109,8 +118,17 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def load_native(object_code: bytes) -> Native:
-    """The functions of the object code that `compile_native` made. Nothing is compiled."""
+def is_loadable(code: bytes) -> bool:
+    """Whether all that the code of another process calls is there: LLVM would call address 0."""
+    names, _, _ = code.partition(b"\0")
+    with global_compiler_lock:
+        codegen()
+        return all(map(binding.address_of_symbol, names.decode().splitlines()))
+
+
+def load_native(code: bytes) -> Native:
+    """The functions of the code that `compile_native` made. Nothing is compiled."""
+    _, _, object_code = code.partition(b"\0")
     with global_compiler_lock:
         library = loaded(object_code)
         return Native(library.address("measure"), library.address("run"), library)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import gc
+import hashlib
 import linecache
 import os
 import subprocess
@@ -343,6 +344,45 @@ def test_damaged_machine_code_is_compiled_again(damage, tmp_path):
     assert int(second[0]) > 0
     assert first[1] == second[1]
     assert int(run_program(PROGRAM, tmp_path).splitlines()[0]) == 0
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda code: b"", lambda code: code[:-1], lambda code: code + b"0"]
+)
+def test_damaged_code_of_calls_is_compiled_again(damage, tmp_path):
+    first = run_program(PROGRAM, tmp_path).splitlines()
+    (code,) = files_of(tmp_path, "o")
+    whole = code.read_bytes()
+    code.write_bytes(damage(whole))
+    assert run_program(PROGRAM, tmp_path).splitlines() == ["0", *first[1:]]
+    assert code.read_bytes() == whole
+
+
+PRODUCTS = """
+import sys
+import numpy as np
+import graphc as gx
+x, W = gx.input("x", ("N", 60)), gx.input("W", (60, 50))
+f = gx.compile([x, W], gx.grad(gx.sum(gx.tanh(x @ W)), [x, W]), name="products")
+print("numba.np.npyimpl" in sys.modules)
+print([float(a.sum()) for a in f(np.full((40, 60), 0.125), np.full((60, 50), 0.25))])
+"""
+
+
+def test_products_of_matrices_run_in_a_process_that_compiles_nothing(tmp_path):
+    first, second = (run_program(PRODUCTS, tmp_path).splitlines() for _ in range(2))
+    # Numba's definitions of operations are loaded only for compiling.
+    assert (first[0], second[0]) == ("True", "False")
+    assert first[1] == second[1]
+
+
+def test_code_that_calls_what_is_not_there_is_compiled_again(tmp_path):
+    first = run_program(PRODUCTS, tmp_path).splitlines()
+    (path,) = files_of(tmp_path, "bin")
+    # A name of the same length, in a file that is whole.
+    code = path.read_bytes()[32:].replace(b"graphc_dgemm", b"graphc_dgone")
+    path.write_bytes(hashlib.sha256(code).digest() + code)
+    assert run_program(PRODUCTS, tmp_path).splitlines() == first
 
 
 def test_an_altered_source_is_written_anew(tmp_path):

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
-from graphc.native import native_call, objects
+from graphc import native
+from graphc.native import Kept, native_call, objects
 from graphc.types import TensorType
 
 WORDS = ctypes.POINTER(ctypes.c_int64)
@@ -724,3 +725,35 @@ def test_another_table_of_numpys_functions_is_an_error(monkeypatch):
     monkeypatch.setattr(objects, "_NDARRAY_ENTRY", 3)
     with pytest.raises(RuntimeError, match="another C API"):
         objects.new_array_address()
+
+
+# ---- machine code that is kept ------------------------------------------------------------------------
+
+
+def test_code_is_compiled_once_for_all_processes():
+    """What was written is read, and works at other addresses."""
+    files = {}
+    kept = Kept(files.get, files.__setitem__)
+    first = native._load(kept)
+    ((name, code),) = files.items()
+    assert name.startswith("call_")
+
+    def write(name, code):
+        pytest.fail("compiled again")
+
+    second = native._load(Kept(files.get, write))
+    assert first.address("call") != second.address("call") != 0
+    # No address of this process is in it.
+    for address in objects.addresses().values():
+        assert address.to_bytes(8, sys.byteorder) not in code
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(np, "__version__"), (native.llvmlite, "__version__"), (sys, "hexversion")]
+)
+def test_other_versions_have_code_of_their_own(module, name, monkeypatch):
+    """The layouts of objects, and what LLVM makes of the code, may be others."""
+    before = native._fingerprint()
+    value = getattr(module, name)
+    monkeypatch.setattr(module, name, value + type(value)(1))
+    assert native._fingerprint() != before
