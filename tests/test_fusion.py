@@ -60,6 +60,18 @@ def test_a_value_that_needs_a_total_waits_for_it(matrices):
     check([x], [x / gx.sqrt(gx.sum(x * x))], matrices[:1], 2)
 
 
+@pytest.mark.parametrize("total", [gx.sum, gx.max, gx.prod])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_total_of_another_gate_may_be_read_twice(total, axis, matrices):
+    """It is an array there, with fewer axes than the loops that computed it."""
+    x = gx.input("x", ("N", 3))
+    s = total(x, axis=axis)
+    outputs = [s, s * gx.tanh(s), s[::-1] * gx.exp(s[::-1]), x.T @ x]
+    f = gx.compile([x], outputs, cache=False)
+    for found, expected in zip(f(matrices[0]), gx.evaluate(outputs, {x: matrices[0]}), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_scalars_are_statements_of_the_driver():
     x, y = gx.input("x"), gx.input("y")
     check([x, y], [(x + gx.nn.sigmoid(y)) / (gx.nn.sigmoid(x) + (x + y) ** 2)], [3.0, -4.0], 0)

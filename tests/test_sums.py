@@ -170,12 +170,27 @@ def test_sums_of_results_of_rows(shape, dtype, functions):
     assert_as_exact(found, theirs, exact)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_single_column_is_summed_like_a_vector(dtype, functions):
-    """A column of a matrix is added up row by row, except by NumPy where it is the only one."""
-    _, call = functions[dtype]
+def single_columns(dtype, call):
+    """The sum of the only column of three matrices: found, the sums of vectors, one by one, exact."""
+    sums = []
     for z in matrices("uniform", (2_000_000, 1), dtype):
-        assert_as_exact(call(z)[1], z.sum(axis=0), [math.fsum(z.ravel())])
+        column = z.ravel()
+        in_turn = np.add.accumulate(column)[-1]
+        sums.append((call(z)[1][0], column.sum(), in_turn, math.fsum(column)))
+    return (np.array(each) for each in zip(*sums, strict=True))
+
+
+def test_a_single_column_is_summed_like_a_vector(functions):
+    """A column of a matrix is added up row by row, except by NumPy where it is the only one."""
+    found, theirs, _, exact = single_columns(np.float32, functions[np.float32][1])
+    assert_as_exact(found, theirs, exact)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_are_summed_in_chunks_of_rows(dtype, functions):
+    """Far more exact than one row after the other."""
+    found, _, in_turn, exact = single_columns(dtype, functions[dtype][1])
+    assert root_mean_square(found - exact) < root_mean_square(in_turn - exact) / 10
 
 
 def test_the_loss_over_a_million_rows_is_as_exact_as_numpys():
