@@ -23,8 +23,8 @@ from graphc.fuse.schedule import schedule, shares_loop, traffic, work
 from graphc.ir import NOTES, Graph, Node, make_node
 from graphc.ops.fused import fused, item
 
-LARGEST_GATE = 1000
-"""Above this many statements the time to compile one loop nest grows faster than its length."""
+LARGEST_GATE = 128
+"""Above this many statements the time to compile one loop nest grows faster than its length, and so does its run."""
 
 
 Users: TypeAlias = "dict[Node, list[Node | None]]"
