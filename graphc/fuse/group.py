@@ -24,7 +24,7 @@ from graphc.ir import NOTES, Graph, Node, make_node
 from graphc.ops.fused import fused, item
 
 LARGEST_GATE = 128
-"""Above this many statements the time to compile one loop nest grows faster than its length, and so does its run."""
+"""Above this many statements a loop takes more than in proportion to compile, and to run."""
 
 
 Users: TypeAlias = "dict[Node, list[Node | None]]"
