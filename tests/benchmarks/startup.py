@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,10 @@ from systems import SYSTEMS
 ROW = "e-32"
 CHAINS = ("n-200", "n-400")
 LARGE = ("g", "i")
-LIMIT = 300
+NOTHING_TO_COMPILE = ("numba", "torch", "autograd", "numpy")
+"""In row n: Numba's function by hand has loops over the gates."""
+
+LIMIT = 200
 """Seconds after which a probe is given up."""
 
 JAX_CACHE = {
@@ -49,7 +53,8 @@ def probe(
     except subprocess.TimeoutExpired:
         return {"error": f"more than {LIMIT} s"}
     if run.returncode:
-        return {"error": (run.stderr.strip().splitlines() or ["no message"])[-1][:200]}
+        raised = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", run.stderr, flags=re.MULTILINE)
+        return {"error": raised[-1][:200] if raised else f"ended with status {run.returncode}"}
     answer = dict(json.loads(run.stdout))
     if "clock" in answer:
         answer["total"] = answer.pop("clock") - start - answer["data"]
@@ -73,23 +78,26 @@ def compiled_systems(peers: Sequence[str]) -> list[str]:
 
 
 def starts(peers: Sequence[str], repeats: int, show: Show) -> dict[str, dict[str, Entry]]:
-    """The first gradients of the network by system: ``cold`` with empty caches, ``warm`` with filled ones."""
-    found = {}
-    plans = [(name, {}) for name in compiled_systems(peers) if name != "casadi"]
+    """The first gradients of the network by system: ``cold`` with empty caches, ``warm`` with filled ones.
+
+    The systems take turns, so that what else the machine does meanwhile hits all of them.
+    """
+    plans = {name: (name, {}) for name in compiled_systems(peers) if name != "casadi"}
     if "jax" in peers:
-        plans.append(("jax", JAX_CACHE))
-    for system, extra in plans:
-        label = f"{system}, its cache on" if extra else system
-        show(f"start of {label}")
-        cold = []
-        for _ in range(repeats):
+        plans["jax, its cache on"] = ("jax", JAX_CACHE)
+    answers: dict[str, dict[str, list[Entry]]] = {
+        label: {"cold": [], "warm": []} for label in plans
+    }
+    for k in range(repeats):
+        for label, (system, extra) in plans.items():
+            show(f"start of {label}, {k + 1} of {repeats}")
             with tempfile.TemporaryDirectory() as folder:
-                cold.append(probe(system, ROW, Path(folder), extra))
-        with tempfile.TemporaryDirectory() as folder:
-            probe(system, ROW, Path(folder), extra)
-            warm = [probe(system, ROW, Path(folder), extra) for _ in range(repeats)]
-        found[label] = {"cold": middle(cold), "warm": middle(warm)}
-    return found
+                for state in ("cold", "warm"):
+                    answers[label][state].append(probe(system, ROW, Path(folder), extra))
+    return {
+        label: {state: middle(found) for state, found in states.items()}
+        for label, states in answers.items()
+    }
 
 
 def imports(repeats: int, show: Show) -> dict[str, float]:
@@ -113,7 +121,9 @@ def imports(repeats: int, show: Show) -> dict[str, float]:
 def chains(peers: Sequence[str], show: Show) -> dict[str, dict[str, Entry]]:
     """The first gradient of a long chain and of one twice as long, with empty caches."""
     found: dict[str, dict[str, Entry]] = {}
-    for system in compiled_systems([peer for peer in peers if peer != "numba"]):
+    for system in compiled_systems(peers):
+        if system in NOTHING_TO_COMPILE:
+            continue
         for row in CHAINS:
             show(f"{row} in {system}")
             with tempfile.TemporaryDirectory() as folder:

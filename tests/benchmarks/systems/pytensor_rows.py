@@ -1,5 +1,6 @@
 """PyTensor: the shared formulas and ``pytensor.grad``, by its default compiler and by its Numba one."""
 
+import sys
 from types import SimpleNamespace
 
 import pytensor
@@ -66,6 +67,11 @@ def declare(row):
 
 class System(Backend):
     """The variant is the mode of compilation."""
+
+    def __init__(self, variant, threads):
+        super().__init__(variant, threads)
+        # PyTensor walks its graphs by recursion, and row n is longer than Python's own limit allows.
+        sys.setrecursionlimit(50_000)
 
     def build(self, row):
         """Arguments are not checked at a call, as PyTensor's users are told to do for speed."""
