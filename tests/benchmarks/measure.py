@@ -99,16 +99,19 @@ def measure_row(
         show(f"{row}: {client.system}")
         entries[client.system] = client.ask("prepare", row=row)
     running = [client for client in clients if "first" in entries[client.system]]
-    for client in running:
-        client.ask("time", seconds=seconds)
     times: dict[str, list[float]] = {client.system: [] for client in running}
-    for k in range(rounds):
-        show(f"{row}: round {k + 1} of {rounds}")
-        for client in running:
+    # The first turn finds out how many calls fill it, and does not count.
+    for k in range(rounds + 1):
+        show(f"{row}: round {k} of {rounds}")
+        for client in list(running):
             answer = client.ask("time", seconds=seconds)
-            times[client.system].append(answer.get("seconds", float("nan")))
-    for system, taken in times.items():
-        entries[system] |= summary(taken)
+            if "error" in answer:
+                entries[client.system] = answer
+                running.remove(client)
+            elif k:
+                times[client.system].append(answer["seconds"])
+    for client in running:
+        entries[client.system] |= summary(times[client.system])
     return entries
 
 
