@@ -292,12 +292,17 @@ def _kept_code(plan: Plan, stem: str) -> bytes:
 
 
 def _compiled(plan: Plan, name: str, *, cached: bool) -> Compiled:
-    source, graph = plan.source, plan.declared
-    namespace = load(graph.name, source.text, source.given, cached=cached)
-    interface = Interface(
+    source = plan.source
+    namespace = load(plan.declared.name, source.text, source.given, cached=cached)
+    functions = {"run": namespace[source.run], "measure": namespace[source.measure]}
+    return compile_native(name, functions, interface_of(plan))
+
+
+def interface_of(plan: Plan) -> Interface:
+    """What the native functions of a plan are called with."""
+    graph = plan.declared
+    return Interface(
         tuple((type_.dtype, type_.ndim) for _, type_ in graph.input_types()),
         tuple((node.dtype, len(node.shape)) for node in graph.outputs),
-        source.sizes,
+        plan.source.sizes,
     )
-    functions = {"run": namespace[source.run], "measure": namespace[source.measure]}
-    return compile_native(name, functions, interface)

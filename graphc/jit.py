@@ -89,6 +89,17 @@ def compile_native(
 
     ``name`` is the name of their library.
     """
+    with global_compiler_lock:
+        library = native_library(name, functions, interface)
+        names = sorted(f.name for f in library._final_module.functions if _is_of_others(f))
+        code = "\n".join(names).encode() + b"\0" + library.emit_native_object()
+        return Compiled(code, not library.has_dynamic_globals)
+
+
+def native_library(
+    name: str, functions: Mapping[str, Callable[..., None]], interface: Interface
+) -> Any:
+    """Numba's library of both functions, optimised: its code can be looked at."""
     with global_compiler_lock, compiling(), _without_garbage_collection():
         context().refresh()
         library = codegen().create_library(name)
@@ -97,9 +108,7 @@ def compile_native(
         _add_run(library, module, functions["run"], interface)
         library.add_ir_module(module)
         library.finalize()
-        names = sorted(f.name for f in library._final_module.functions if _is_of_others(f))
-        code = "\n".join(names).encode() + b"\0" + library.emit_native_object()
-        return Compiled(code, not library.has_dynamic_globals)
+        return library
 
 
 def _is_of_others(function: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 import graphc as gx
 from graphc.fuse.chunks import BLOCK
+from graphc.fuse.group import LARGEST_GATE
 
 
 def gates_of(f):
@@ -47,7 +48,7 @@ def test_loops_over_contiguous_data_are_flat(matrices):
     source = f.dump("source")
     # The sum over all elements is one of parts, so the loop goes over blocks.
     assert f"for start in range(0, 3*N, {BLOCK}):" in source
-    assert f"for i in range(start, min(start + {BLOCK}, 3*N)):" in source
+    assert f"for i in range(start, accumulate.minimum(start + {BLOCK}, 3*N)):" in source
     assert source.count("for ") == 2
     f = check([x, y], [x * y + 1], arrays, 1)
     assert "for i in range(3*N):" in f.dump("source")
@@ -102,7 +103,7 @@ def test_a_cheap_value_is_computed_where_it_is_read(matrices):
 def test_a_gate_is_split_when_it_gets_too_long():
     x = gx.input("x", ("N",))
     y = x
-    for _ in range(600):
+    for _ in range(LARGEST_GATE):
         y = gx.maximum(y, 0.25) * 0.75
     f = gx.compile([x], y, cache=False)
     assert len(gates_of(f)) == 2
