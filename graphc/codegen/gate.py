@@ -88,7 +88,7 @@ class _Gate:
         self.scratch = dict(schedule.scratch)
         self.replaced, self.chunks = replaced, chunks
         self.private = private_scratch(schedule, chunks)
-        steps = [node for step in schedule.steps for node in _nodes(step)]
+        steps = list(schedule.nodes())
         self.sizes = tuple(sorted(_sizes_of([*steps, *body.nodes()])))
         depth = 1 if schedule.flat else max(len(space(node)) for node in steps)
         named = [n for n in (*steps, *body.inputs) if not is_number(n)]
@@ -346,10 +346,6 @@ class _Gate:
                 name = self._parts_name(each.node)
                 self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
         return shared
-
-
-def _nodes(step: Step) -> Iterable[Node]:
-    return step.nodes() if isinstance(step, Loop) else (step,)
 
 
 def _innermost_loops(steps: Sequence[Step]) -> dict[Node, Loop]:

@@ -119,8 +119,7 @@ class _Module:
             node
             for gate in self.nodes
             if "body" in gate.attrs
-            for step in gate.attrs["schedule"].steps
-            for node in ((step,) if isinstance(step, Node) else step.nodes())
+            for node in gate.attrs["schedule"].nodes()
         )
         again = (node for node, count in times.items() if count > 1 and role(node) is Role.LOOP)
         return {node for node in again if any(map(_multiplies, (node, *node.args)))}

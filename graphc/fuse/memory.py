@@ -228,7 +228,7 @@ def _in_place(
     found: dict[Node, Node] = {}
     if not dying:
         return found
-    order = [n for s in gate.attrs["schedule"].steps for n in _nodes_of(s)]
+    order = list(gate.attrs["schedule"].nodes())
     for result in body.outputs:
         if result in outputs or role(result) is not Role.LOOP:
             continue
@@ -237,10 +237,6 @@ def _in_place(
                 found[result] = operand
                 break
     return found
-
-
-def _nodes_of(step: object) -> Iterator[Node]:
-    return iter([step]) if isinstance(step, Node) else step.nodes()  # type: ignore[attr-defined]
 
 
 def _may_replace(operand: Node, result: Node, order: Sequence[Node]) -> bool:

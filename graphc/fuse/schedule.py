@@ -63,6 +63,11 @@ class Schedule:
     def __str__(self) -> str:
         return "schedule"
 
+    def nodes(self) -> Iterator[Node]:
+        """All nodes in the order in which they are computed, as often as they are."""
+        for step in self.steps:
+            yield from step.nodes() if isinstance(step, Loop) else (step,)
+
     def shape(self, node: Node) -> Shape:
         """The shape in memory of a scratch value."""
         return node.shape[dict(self.scratch)[node] :]
