@@ -121,8 +121,8 @@ class Function:
             prepare(plan.threads)
         self._native = native_functions(plan)
         self._call = self._native_call(fallback=None)
-        slow = self._call_checked
-        self.__call__ = self._native_call(fallback=slow) if self._structure else slow
+        flat = self._native_call(fallback=self._call_checked)
+        self.__call__ = flat if self._structure else self._call_nested
 
     def _native_call(self, fallback: Callable[..., Any] | None) -> Callable[..., Any]:
         """A builtin that calls the native code, or ``fallback`` where arguments are not just right."""
@@ -138,6 +138,14 @@ class Function:
         )
 
     # The slow path: conversions, nested structures and explanations.
+
+    def _call_nested(self, *args: Any, out: Any = None, **named: Any) -> Any:
+        """A call whose results are nested: native code returns them flat."""
+        if out is None and not named:
+            found = self._call(*args)
+            if found is not NotImplemented:
+                return structure.like(self._plan.template, iter(found))
+        return self._call_checked(*args, out=out, **named)
 
     def _call_checked(self, *args: Any, out: Any = None, **named: Any) -> Any:
         values = in_order(self.name, self._names, args, named)
