@@ -28,7 +28,7 @@ from graphc.fuse.chunks import (
     private_size,
     run_shape,
 )
-from graphc.fuse.roles import Role, role, space
+from graphc.fuse.roles import Role, kept_axes, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
@@ -114,8 +114,7 @@ class _Gate:
             return self.counters if node.shape != () else ()
         if role(node) is not Role.REDUCE or node in self.body.inputs:
             return self.counters[: len(node.shape)]
-        axes = node.attrs["axes"]
-        return tuple(self.counters[a] for a in range(len(space(node))) if a not in axes)
+        return tuple(self.counters[axis] for axis in kept_axes(node))
 
     def _local(self, node: Node) -> str | None:
         return next((known[node] for known in reversed(self.locals) if node in known), None)
