@@ -23,6 +23,7 @@ from graphc.fuse.chunks import (
     Chunks,
     Kind,
     Part,
+    has_loops,
     is_long,
     private_scratch,
     private_size,
@@ -34,6 +35,12 @@ from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
 INDENT = "    "
+VECTOR = 64
+"""The bytes of the longest vectors."""
+UNROLLED = 128
+"""The most iterations of a loop that LLVM may unroll."""
+INTERLEAVED = 8
+"""So many rows, or elements of a row, LLVM reads as vectors and shuffles; elements of longer rows one by one."""
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
@@ -100,6 +107,8 @@ class _Gate:
         self.depth_of |= {names[node]: first for node, first in schedule.scratch}
         self.uses = Counter(arg for node in steps for arg in node.args)
         self.innermost = _innermost_loops(schedule.steps)
+        # The counters of open loops that step through an array by more than an element.
+        self.striding: set[str] = set()
         self.totals: dict[Node, Total] = {}
         self.parts: dict[Node, str] = {}
         # What is known in each of the loops that are open, and their lines; the first is the function.
@@ -140,6 +149,7 @@ class _Gate:
         if self.schedule.flat:
             return f"{name}[{index[0] if index else '0'}]"
         first = self.scratch.get(node, 0)
+        self.striding.update(word for text in index[:-1] for word in _WORD.findall(text))
         return f"{name}[{flat_index(index[first:], node.shape[first:])}]"
 
     def _parts_name(self, node: Node) -> str:
@@ -234,6 +244,7 @@ class _Gate:
         if self.chunks and depth == 0:
             first, last = self.bounds[:2]
         bounds, start = f"{first}, {last}" if first != "0" else last, ""
+        self.striding.discard(counter)
         if in_blocks:
             start = _fresh(self.taken, "start")
             bounds = f"{start}, accumulate.minimum({start} + {BLOCK}, {last})"
@@ -243,7 +254,7 @@ class _Gate:
             return  # Nothing in it depends on its counter.
         lines = [
             *(line for each in totals for line in each.before_part(depth)),
-            f"for {counter} in range({bounds}):",
+            f"for {counter} in {'loops.rolled' if self._stays_rolled(loop) else 'range'}({bounds}):",
             *(INDENT + line for line in body),
             *(line for each in totals for line in each.after_part(depth, block)),
         ]
@@ -258,6 +269,14 @@ class _Gate:
             if each.is_variable and each.first_inner == depth and not each.kept:
                 self.remember(each.node, each.name, depth)
                 self.store(each.node, depth)
+
+    def _stays_rolled(self, loop: Loop) -> bool:
+        """Whether a loop over a row of known length reads it in vectors: LLVM would unroll it otherwise."""
+        is_short = isinstance(loop.size, int) and loop.size <= UNROLLED and not has_loops(loop)
+        if not is_short or loop.axis == 0 or self.counters[loop.axis] in self.striding:
+            return False
+        width = loop.size * min(node.dtype.itemsize for node in loop.nodes())
+        return loop.size > INTERLEAVED or width >= VECTOR
 
     def _body(self, loop: Loop) -> list[str]:
         self.scopes.append([])
