@@ -39,8 +39,10 @@ VECTOR = 64
 """The bytes of the longest vectors."""
 UNROLLED = 128
 """The most iterations of a loop that LLVM may unroll."""
+MASKED = 16
+"""A loop of fewer iterations LLVM vectorises with a mask for those that do not fill a vector."""
 INTERLEAVED = 8
-"""So many rows, or elements of a row, LLVM reads as vectors and shuffles; elements of longer rows one by one."""
+"""The longest rows of which LLVM reads several at once, as vectors that it shuffles."""
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
@@ -235,7 +237,7 @@ class _Gate:
     # Loops.
 
     def _loop(self, loop: Loop) -> None:
-        totals = [self._total(n) for n in dict.fromkeys(loop.nodes()) if role(n) is Role.REDUCE]
+        totals = [self._total(node) for node in _reductions(loop)]
         depth, counter = loop.axis, self.counters[loop.axis]
         for each in totals:
             self.emit(depth, *each.before(depth))
@@ -272,11 +274,16 @@ class _Gate:
 
     def _stays_rolled(self, loop: Loop) -> bool:
         """Whether a loop over a row of known length reads it in vectors: LLVM would unroll it otherwise."""
-        is_short = isinstance(loop.size, int) and loop.size <= UNROLLED and not has_loops(loop)
-        if not is_short or loop.axis == 0 or self.counters[loop.axis] in self.striding:
+        size = loop.size
+        if not isinstance(size, int) or size > UNROLLED or has_loops(loop) or loop.axis == 0:
             return False
-        width = loop.size * min(node.dtype.itemsize for node in loop.nodes())
-        return loop.size > INTERLEAVED or width >= VECTOR
+        if self.counters[loop.axis] in self.striding:
+            return False
+        width = size * min(node.dtype.itemsize for node in loop.nodes())
+        if any(not total.is_variable for total in map(self._total, _reductions(loop))):
+            # The mask of a vector that is not full would keep totals out of registers.
+            return size >= MASKED or width % VECTOR == 0
+        return size > INTERLEAVED or width >= VECTOR
 
     def _body(self, loop: Loop) -> list[str]:
         self.scopes.append([])
@@ -364,6 +371,10 @@ class _Gate:
                 name = self._parts_name(each.node)
                 self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
         return shared
+
+
+def _reductions(loop: Loop) -> list[Node]:
+    return [node for node in dict.fromkeys(loop.nodes()) if role(node) is Role.REDUCE]
 
 
 def _innermost_loops(steps: Sequence[Step]) -> dict[Node, Loop]:

@@ -1,7 +1,7 @@
 """`rolled`: ranges whose loops LLVM vectorises as they are.
 
-LLVM unrolls a loop of few iterations, if their number is known, before it looks for loops to vectorise. Then it
-vectorises the loop around it, whose reads are a row apart, or nothing.
+LLVM unrolls a loop of few iterations, if their number is known, before it looks for loops to vectorise.
+Then it vectorises the loop around it, whose reads are a row apart, or nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _lower_rolled(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_function(range, sig)(builder, args)
 
 
-class _LoopIdentity(llvm.values.MDValue):
+class _LoopIdentity(llvm.values.MDValue):  # type: ignore[misc]
     """A node of metadata that begins with itself, and so is like no other: what a loop is known by."""
 
     def descr(self, buf: list[str]) -> None:
@@ -56,22 +56,27 @@ class _LoopIdentity(llvm.values.MDValue):
 
 
 def _not_unrolled(module: Any) -> Any:
-    option = module.add_metadata([llvm.MetaDataString(module, "llvm.loop.unroll.disable")])
-    return _LoopIdentity(module, [option], name=str(len(module.metadata)))
+    def node(name: str, *values: Any) -> Any:
+        return module.add_metadata([llvm.MetaDataString(module, name), *values])
+
+    done = node("llvm.loop.isvectorized", llvm.Constant(llvm.IntType(32), 1))
+    # What the vectoriser leaves may be unrolled.
+    options = [node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.followup_all", done)]
+    return _LoopIdentity(module, options, name=str(len(module.metadata)))
 
 
 class _Lower(Lower):
     """Numba's lowering, which follows what `rolled` returns to the jump that closes the loop over it."""
 
     def pre_lower(self) -> None:
-        super().pre_lower()
+        super().pre_lower()  # type: ignore[no-untyped-call]
         self._ranges: set[str] = set()
         self._heads: set[Any] = set()
 
     def lower_inst(self, inst: Any) -> None:
         if isinstance(inst, ir.Assign):
             self._follow(inst.target.name, inst.value)
-        super().lower_inst(inst)
+        super().lower_inst(inst)  # type: ignore[no-untyped-call]
         # The jump into a loop is lowered before its head.
         if isinstance(inst, ir.Jump) and self.blkmap[inst.target] in self._heads:
             jump = self.builder.block.terminator
@@ -80,7 +85,7 @@ class _Lower(Lower):
     def _follow(self, target: str, value: Any) -> None:
         op = value.op if isinstance(value, ir.Expr) else ""
         if op == "call":
-            function = self.typeof(value.func.name)
+            function = self.typeof(value.func.name)  # type: ignore[no-untyped-call]
             if isinstance(function, types.Function) and function.typing_key is rolled:
                 self._ranges.add(target)
         elif isinstance(value, ir.Var) or op in ("getiter", "iternext"):
@@ -95,7 +100,7 @@ class _Lower(Lower):
 class LoweringWithHints(BaseNativeLowering):
     """Numba's pass that makes LLVM's code, with what LLVM is told of loops."""
 
-    _name = "graphc_native_lowering"
+    _name = "graphc_native_lowering"  # type: ignore[assignment]
 
     @property
     def lowering_class(self) -> Any:
