@@ -30,7 +30,7 @@ from graphc.fuse.chunks import (
     run_shape,
 )
 from graphc.fuse.roles import Role, kept_axes, role, space
-from graphc.fuse.schedule import Loop, Schedule, Step
+from graphc.fuse.schedule import Loop, Schedule, Step, Strips
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
@@ -45,7 +45,7 @@ INTERLEAVED = 8
 """The longest rows of which LLVM reads several at once, as vectors that it shuffles."""
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
-_READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
+_READ = re.compile(r"(\w+)\[([\w*+ ()-]*)\]")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ class _Gate:
         self.taken = {*self.sizes, *(names[n] for n in named)}
         self.counters: Index = tuple(_fresh(self.taken, "ijklmn"[d % 6]) for d in range(depth))
         self.bounds = [_fresh(self.taken, name) for name in ("first", "last", "part", "thread")]
+        has_strips = any(isinstance(step, Strips) for step in schedule.steps)
+        names_of_strip = ("start", "stop", "strip") if has_strips else ()
+        self.strip_names = [_fresh(self.taken, name) for name in names_of_strip]
         self.depth_of = {name: d + 1 for d, name in enumerate(self.counters)}
         # What a scratch value holds is new in every iteration of the loops that its readers share.
         self.depth_of |= {names[node]: first for node, first in schedule.scratch}
@@ -150,9 +153,16 @@ class _Gate:
         name = self.names[self.replaced.get(node, node)]
         if self.schedule.flat:
             return f"{name}[{index[0] if index else '0'}]"
-        first = self.scratch.get(node, 0)
         self.striding.update(word for text in index[:-1] for word in _WORD.findall(text))
-        return f"{name}[{flat_index(index[first:], node.shape[first:])}]"
+        return f"{name}[{flat_index(*self._in_memory(node, index, node.shape))}]"
+
+    def _in_memory(self, node: Node, index: Index, shape: Shape) -> tuple[Index, Shape]:
+        """Where an element of a value is kept, and in which shape: without the axes that memory lacks."""
+        if node in self.schedule.in_strip:
+            rows = self.schedule.shape(node)[0]
+            return (f"{index[0]} - {self.strip_names[0]}", *index[1:]), (rows, *shape[1:])
+        first = self.scratch.get(node, 0)
+        return index[first:], shape[first:]
 
     def _parts_name(self, node: Node) -> str:
         if node not in self.parts:
@@ -238,39 +248,55 @@ class _Gate:
 
     def _loop(self, loop: Loop) -> None:
         totals = [self._total(node) for node in _reductions(loop)]
-        depth, counter = loop.axis, self.counters[loop.axis]
+        depth = loop.axis
         for each in totals:
             self.emit(depth, *each.before(depth))
-        in_blocks = is_long(loop) and any(t.in_parts and t.inner == depth for t in totals)
-        first, last = ("0", str(loop.size))
-        if self.chunks and depth == 0:
-            first, last = self.bounds[:2]
-        bounds, start = f"{first}, {last}" if first != "0" else last, ""
-        self.striding.discard(counter)
-        if in_blocks:
+        first, last = self.bounds[:2] if self.chunks and depth == 0 else ("0", str(loop.size))
+        if isinstance(loop, Strips):
+            lines = self._strips(loop, first, last)
+        elif is_long(loop) and any(t.in_parts and t.inner == depth for t in totals):
             start = _fresh(self.taken, "start")
             bounds = f"{start}, accumulate.minimum({start} + {BLOCK}, {last})"
-        block = f"{start} // {BLOCK}" if in_blocks else ""
-        body = self._body(loop)
-        if not body:
+            lines = self._iterations(loop, bounds, f"{start} // {BLOCK}")
+            lines = _loop_of(start, f"{first}, {last}, {BLOCK}", lines)
+        else:
+            lines = self._iterations(loop, last if first == "0" else f"{first}, {last}", "")
+        if not lines:
             return  # Nothing in it depends on its counter.
-        lines = [
-            *(line for each in totals for line in each.before_part(depth)),
-            f"for {counter} in {'loops.rolled' if self._stays_rolled(loop) else 'range'}({bounds}):",
-            *(INDENT + line for line in body),
-            *(line for each in totals for line in each.after_part(depth, block)),
-        ]
-        if in_blocks:
-            lines = [
-                f"for {start} in range({first}, {last}, {BLOCK}):",
-                *(INDENT + line for line in lines),
-            ]
         self.emit(depth, *lines)
         for each in totals:
             self.emit(depth, *each.after(depth))
             if each.is_variable and each.first_inner == depth and not each.kept:
                 self.remember(each.node, each.name, depth)
                 self.store(each.node, depth)
+
+    def _strips(self, loop: Strips, first: str, last: str) -> list[str]:
+        assert loop.strip
+        start, stop, strip = self.strip_names
+        if isinstance(loop.strip.width, int):
+            strip = str(loop.strip)
+        else:
+            self.emit(0, f"{strip} = {loop.strip}")
+        lines = [f"{stop} = accumulate.minimum({start} + {strip}, {last})"]
+        for part in loop.body:
+            assert isinstance(part, Loop)
+            lines += self._iterations(part, f"{start}, {stop}", f"{start} // {strip}")
+        return _loop_of(start, f"{first}, {last}, {strip}", lines)
+
+    def _iterations(self, loop: Loop, bounds: str, block: str) -> list[str]:
+        """A loop over a range; ``block`` is the number of the block of its axis that it is."""
+        totals = [self._total(node) for node in _reductions(loop)]
+        counter = self.counters[loop.axis]
+        self.striding.discard(counter)
+        body = self._body(loop)
+        if not body:
+            return []
+        is_rolled = bounds == str(loop.size) and self._stays_rolled(loop)
+        return [
+            *(line for each in totals for line in each.before_part(loop.axis)),
+            *_loop_of(counter, bounds, body, "loops.rolled" if is_rolled else "range"),
+            *(line for each in totals for line in each.after_part(loop.axis, block)),
+        ]
 
     def _stays_rolled(self, loop: Loop) -> bool:
         """Whether a loop over a row of known length reads it in vectors: LLVM would unroll it otherwise."""
@@ -322,10 +348,9 @@ class _Gate:
         counter = _fresh(self.taken, "k")
         rest = product(node.shape[outermost:])
         index = (*self.own_index(node)[:outermost], counter)
-        first = self.scratch.get(node, 0)
-        shape = (*node.shape[first:outermost], rest)
-        place = f"{self.names[node]}[{flat_index(index[first:], shape)}]"
-        return [f"for {counter} in range({rest}):", f"{INDENT}{place} = {start}"]
+        kept = self._in_memory(node, index, (*node.shape[:outermost], rest))
+        place = f"{self.names[node]}[{flat_index(*kept)}]"
+        return _loop_of(counter, str(rest), [f"{place} = {start}"])
 
     # The function.
 
@@ -371,6 +396,10 @@ class _Gate:
                 name = self._parts_name(each.node)
                 self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
         return shared
+
+
+def _loop_of(counter: str, bounds: str, body: Iterable[str], over: str = "range") -> list[str]:
+    return [f"for {counter} in {over}({bounds}):", *(INDENT + line for line in body)]
 
 
 def _reductions(loop: Loop) -> list[Node]:

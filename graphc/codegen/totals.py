@@ -129,7 +129,7 @@ class Total:
     def combined(self, part: Part, result: str, parts: str, pieces: str) -> str:
         """The line behind all chunks: the result of the parts that they left, in ``pieces`` chunks."""
         if self.in_parts:
-            return f"combine.sums({result}, {parts}, {part.count})"
+            return f"combine.sums({result}, {parts}, {part.runs})"
         arguments = f"{self._step}, {self.initial}, {result}, {parts}"
         if part.kind is Kind.NUMBERS:
             return f"combine.numbers({arguments}, {pieces})"

@@ -69,6 +69,11 @@ def _reads(node: Node, index: Index) -> list[tuple[Node, Index]]:
     return found
 
 
+def is_checked(index: Index) -> bool:
+    """Whether an index is a value of the graph, which may be out of range."""
+    return any("kernels.position(" in text for text in index)
+
+
 def stays_inside(producer: Node, index: Index, axis: int) -> bool:
     """Whether reading ``producer`` at ``index`` finds a value of the same iteration over ``axis``.
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from graphc.fuse.roles import Role, role, space
-from graphc.fuse.schedule import Loop, Schedule, is_local_total
+from graphc.fuse.schedule import Loop, Schedule, inner_elements, is_local_total
 from graphc.ir import Graph, Node
 from graphc.runtime.parallel import MOST_CHUNKS
 from graphc.types import Dimension, is_float, product
@@ -60,11 +60,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """The partial totals of one reduction: ``count`` is how many numbers they are at most."""
+    """The partial totals of one reduction: ``count`` is how many numbers they are at most.
+
+    ``runs`` is the text of an expression for the number of runs, where that is known at the call.
+    """
 
     node: Node
     kind: Kind
     count: Dimension
+    runs: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,10 @@ def has_loops(loop: Loop) -> bool:
     return any(isinstance(step, Loop) for step in loop.body)
 
 
-def blocks(size: Dimension) -> Dimension:
-    """How many blocks a long loop has."""
-    return (size + BLOCK - 1) // BLOCK
+def blocks(loop: Loop) -> Dimension:
+    """How many blocks, or strips, a long loop has at most."""
+    block = loop.strip.shortest if loop.strip else BLOCK
+    return (loop.size + block - 1) // block
 
 
 def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
@@ -113,12 +118,14 @@ def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
     elements = _elements(loop, schedule)
     if any(is_long(inner) and inner is loop for inner in totals.values()):
         elements = max(elements, BLOCK)
-    inner_elements = 1 if schedule.flat else _inner_elements(loop)
-    size = _size(loop.size, elements, inner_elements, set(kinds.values()))
+    inner = 1 if schedule.flat else inner_elements(loop)
+    size = _size(loop.size, elements, inner, set(kinds.values()))
+    if loop.strip:
+        size = _whole(size, str(loop.strip))
     if isinstance(loop.size, int) and isinstance(size, int) and loop.size <= size:
         return None
     parts = tuple(
-        Part(node, kind, _count(node, kind, totals[node], schedule.flat))
+        _part(node, kind, totals[node], schedule.flat)
         for node, kind in kinds.items()
         if kind is not None
     )
@@ -138,11 +145,20 @@ def _size(length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | 
     return f"parallel.bounded({length}, {least})"
 
 
+def _whole(size: int | str, strip: str) -> int | str:
+    """A size of chunks that are made of whole strips."""
+    if isinstance(size, int) and strip.isdecimal():
+        return -(-size // int(strip)) * int(strip)
+    return f"{strip}*(({size} + {strip} - 1)//{strip})"
+
+
 def private_scratch(schedule: Schedule, chunked: Chunks | None) -> frozenset[Node]:
     """The scratch values that every iteration overwrites: each thread needs memory of its own for them."""
     is_shared = chunked is not None and chunked.threads > 1
-    found = (node for node, lacking in schedule.scratch if lacking and is_shared)
-    return frozenset(found)
+    if not is_shared:
+        return frozenset()
+    found = {node for node, lacking in schedule.scratch if lacking}
+    return schedule.in_strip | found
 
 
 def private_size(schedule: Schedule, node: Node) -> Dimension:
@@ -171,11 +187,19 @@ def _kind(node: Node, loop: Loop, flat: bool) -> Kind | None:
     return Kind.RUNS if loop.axis > 0 or is_long(loop) else None
 
 
+def _part(node: Node, kind: Kind, loop: Loop, flat: bool) -> Part:
+    count = _count(node, kind, loop, flat)
+    if loop.strip and kind is Kind.RUNS and not isinstance(loop.strip.width, int):
+        # Strips as long as they are at this call.
+        return Part(node, kind, count, f"({loop.size} + {loop.strip} - 1)//{loop.strip}")
+    return Part(node, kind, count, str(count))
+
+
 def _count(node: Node, kind: Kind, loop: Loop, flat: bool) -> Dimension:
     if kind in (Kind.ARRAYS, Kind.NUMBERS):
         return product(node.shape) * MOST_CHUNKS
     if flat:
-        return blocks(loop.size)
+        return blocks(loop)
     return product(run_shape(node, kind, loop))
 
 
@@ -183,13 +207,7 @@ def run_shape(node: Node, kind: Kind, loop: Loop) -> tuple[Dimension, ...]:
     """The shape of the partial sums of a reduction that is computed in ``loop``, not flat."""
     if kind is Kind.ELEMENTS:
         return space(node)
-    return (*space(node)[:-1], blocks(loop.size) if is_long(loop) else 1)
-
-
-def _inner_elements(loop: Loop) -> Dimension:
-    """How many elements an iteration of the outermost loop has."""
-    deepest = max(loop.nodes(), key=lambda node: len(space(node)))
-    return product(space(deepest)[1:])
+    return (*space(node)[:-1], blocks(loop) if is_long(loop) else 1)
 
 
 def _elements(loop: Loop, schedule: Schedule) -> int:

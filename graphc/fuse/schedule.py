@@ -12,14 +12,16 @@ Improving Data Locality via Loop Fusion and Distribution" (LCPC 1993).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import networkx as nx
 
-from graphc.fuse.access import Accesses, counters, stays_inside
+from graphc.fuse.access import Accesses, Index, counters, is_checked, stays_inside
 from graphc.fuse.roles import Role, role, space
+from graphc.fuse.strips import SHORT, Strip, parts, strip_of
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Dimension, Shape, product
 
@@ -29,11 +31,15 @@ CHEAP = 2
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop over one axis of the nodes in it; ``body`` is what an iteration does, in order."""
+    """A loop over one axis of the nodes in it; ``body`` is what an iteration does, in order.
+
+    With a ``strip`` it runs over a strip of the axis at a time: it is a part of `Strips`.
+    """
 
     axis: int
     size: Dimension
     body: tuple[Step, ...]
+    strip: Strip | None = None
 
     def nodes(self) -> Iterator[Node]:
         """All nodes computed in this loop, in order, as often as they are computed."""
@@ -42,6 +48,11 @@ class Loop:
                 yield from step.nodes()
             else:
                 yield step
+
+
+@dataclass(frozen=True)
+class Strips(Loop):
+    """Loops over one axis, the parts, which take turns: all of them run over a strip, then over the next."""
 
 
 Step: TypeAlias = "Node | Loop"
@@ -53,12 +64,13 @@ class Schedule:
 
     ``flat`` says that one loop runs over all elements, whatever their axes. ``scratch`` are values that
     later loops read, each with the number of leading axes that it lacks in memory, because all its readers
-    are in the same iteration of as many loops.
+    are in the same iteration of as many loops. In memory ``in_strip`` have the rows of a strip only.
     """
 
     steps: tuple[Step, ...]
     scratch: tuple[tuple[Node, int], ...] = ()
     flat: bool = False
+    in_strip: frozenset[Node] = frozenset()
 
     def __str__(self) -> str:
         return "schedule"
@@ -70,6 +82,11 @@ class Schedule:
 
     def shape(self, node: Node) -> Shape:
         """The shape in memory of a scratch value."""
+        if node in self.in_strip:
+            (loop,) = self.steps
+            assert isinstance(loop, Loop)
+            assert loop.strip
+            return (loop.strip.longest, *node.shape[1:])
         return node.shape[dict(self.scratch)[node] :]
 
 
@@ -82,7 +99,40 @@ def schedule(body: Graph) -> Schedule:
         return Schedule((loop,), flat=True)
     accesses = Accesses()
     steps = _steps(computed, 0, accesses)
+    found = _with_memory(_in_strips(steps, accesses), computed, body, accesses)
+    if all(isinstance(size, int) for node in found.in_strip for size in node.shape[1:]):
+        return found
     return _with_memory(steps, computed, body, accesses)
+
+
+def _in_strips(steps: tuple[Step, ...], accesses: Accesses) -> tuple[Step, ...]:
+    """The only loop of a gate as loops over strips, where that lets statements between loops vectorise."""
+    if len(steps) != 1 or not isinstance(loop := steps[0], Loop):
+        return steps
+    width = inner_elements(loop)
+    are_short = isinstance(width, int) and width <= SHORT
+    strip = strip_of(loop.size, width)
+    if strip is None or (are_short and _vectorises(loop, accesses)):
+        return steps
+    cut = parts(loop.body, accesses, are_short)
+    if len(cut) == 1:
+        return steps
+    loops = tuple(Loop(loop.axis, loop.size, tuple(part), strip) for part in cut)
+    return (Strips(loop.axis, loop.size, loops, strip),)
+
+
+def _vectorises(loop: Loop, accesses: Accesses) -> bool:
+    """Whether nothing keeps a loop over short rows from being vectorised as a whole."""
+    nodes = set(loop.nodes())
+    adds_in_memory = any(role(n) is Role.REDUCE and not is_local_total(n) for n in nodes)
+    raises = any(is_checked(index) for node in nodes for _, index in accesses.of(node))
+    return not adds_in_memory and not raises
+
+
+def inner_elements(loop: Loop) -> Dimension:
+    """How many elements an iteration of an outermost loop has."""
+    deepest = max(loop.nodes(), key=lambda node: len(space(node)))
+    return product(space(deepest)[1:])
 
 
 def stages(nodes: Sequence[Node], axis: int, accesses: Accesses) -> dict[Node, int]:
@@ -96,6 +146,28 @@ def stages(nodes: Sequence[Node], axis: int, accesses: Accesses) -> dict[Node, i
                 is_statement = len(space(producer)) == axis
                 found = max(found, stage[producer] + (not shared and not is_statement))
         stage[node] = found
+    return _postponed(nodes, axis, stage, accesses)
+
+
+def _postponed(
+    nodes: Sequence[Node], axis: int, stage: dict[Node, int], accesses: Accesses
+) -> dict[Node, int]:
+    """The stages, with what reads nothing of its own loop in the loop of its readers: nobody keeps it."""
+    readers: dict[Node, list[tuple[Node, Index]]] = {}
+    local: set[Node] = set()
+    for node in nodes:
+        for producer, index in accesses.of(node):
+            if producer in stage:
+                readers.setdefault(producer, []).append((node, index))
+                if stage[producer] == stage[node] and len(space(producer)) > axis:
+                    local.add(node)
+    for node in reversed(nodes):
+        if role(node) is Role.LOOP and node not in local and len(space(node)) > axis:
+            read = readers.get(node, [])
+            if read and all(
+                shares_loop(node, r, axis) and stays_inside(node, i, axis) for r, i in read
+            ):
+                stage[node] = min(stage[reader] for reader, _ in read)
     return stage
 
 
@@ -163,16 +235,27 @@ def work(steps: Sequence[Step]) -> Dimension:
 # What later loops read.
 
 
-Path: TypeAlias = "tuple[int, ...]"
+Path: TypeAlias = "tuple[tuple[int, int], ...]"
 
 
 def _paths(steps: Sequence[Step], path: Path = ()) -> Iterator[tuple[Node, Path]]:
-    """Every node with the loops around it, each loop named by its place among its parent's steps."""
+    """Every node with the loops around it, one for an axis.
+
+    A loop is named by its place among its parent's steps, and its own among the parts of strips.
+    """
     for k, step in enumerate(steps):
         if isinstance(step, Loop):
-            yield from _paths(step.body, (*path, k))
+            for part, loop in enumerate(_loops(step)):
+                yield from _paths(loop.body, (*path, (k, part)))
         else:
             yield step, path
+
+
+def _loops(loop: Loop) -> list[Loop]:
+    """The parts of strips, or the loop alone."""
+    if isinstance(loop, Strips):
+        return [part for part in loop.body if isinstance(part, Loop)]
+    return [loop]
 
 
 def visible_from(node: Node, path: Path) -> Path:
@@ -201,25 +284,37 @@ def _with_memory(
     path = dict(_paths(steps))
     crossing: dict[Node, int] = {}
     elsewhere: set[Node] = set()
+    beyond_strip: set[Node] = set()
     for node in nodes:
         for producer, index in accesses.of(node):
             if producer in path and not _sees(node, producer, path):
                 common = _common(path[producer], path[node])
                 crossing[producer] = min(crossing.get(producer, common), common)
+                if not _in_one_strip(producer, path[producer], path[node]):
+                    beyond_strip.add(producer)
                 if producer not in node.args or index != counters(len(space(node))):
                     elsewhere.add(producer)
     kept = {*body.outputs, *elsewhere}
     cheap = _cheap(nodes, crossing, path, accesses)
     again = {n for n in cheap if n not in kept}
     for node in nodes:
-        if role(node) is Role.REDUCE and not is_local_total(node):
-            crossing.setdefault(node, 0)
+        if role(node) is Role.REDUCE and not is_local_total(node) and node not in crossing:
+            crossing[node] = 0
+            beyond_strip.add(node)
     in_memory = {n: k for n, k in crossing.items() if n not in again}
     scratch = tuple((n, k) for n, k in in_memory.items() if n not in body.outputs)
     if again:
         kept = {*in_memory, *body.outputs}
         steps = _needed(_with_copies(steps, path, kept, nodes), kept, accesses)
-    return Schedule(steps, scratch)
+    has_strips = any(isinstance(step, Strips) for step in steps)
+    in_strip = {n for n, k in scratch if has_strips and k == 0} - beyond_strip
+    return Schedule(steps, scratch, in_strip=frozenset(in_strip))
+
+
+def _in_one_strip(producer: Node, first: Path, second: Path) -> bool:
+    """Whether a value is read in the strip of rows in which it is complete."""
+    is_of_a_row = role(producer) is not Role.REDUCE or 0 not in producer.attrs["axes"]
+    return is_of_a_row and first[0][0] == second[0][0]
 
 
 def _needed(steps: Sequence[Step], kept: set[Node], accesses: Accesses) -> tuple[Step, ...]:
@@ -246,8 +341,11 @@ def _filtered(
     found: list[Step] = []
     for k, step in enumerate(steps):
         if isinstance(step, Loop):
-            body = _filtered(step.body, needed, (*here, k))
-            found.append(Loop(step.axis, step.size, body))
+            loops = tuple(
+                replace(loop, body=_filtered(loop.body, needed, (*here, (k, part))))
+                for part, loop in enumerate(_loops(step))
+            )
+            found.append(replace(step, body=loops) if isinstance(step, Strips) else loops[0])
         elif (step, here) in needed:
             found.append(step)
     return tuple(found)
@@ -285,6 +383,8 @@ def _cheap(
         if role(node) is not Role.LOOP:
             continue
         price[node], bound[node] = node.op.cost, 0
+        if any(is_checked(index) for _, index in accesses.of(node)):
+            price[node] = math.inf
         for producer in {p for p, _ in accesses.of(node) if p in path}:
             if producer in price and producer in node.args:
                 price[node] += price[producer]
@@ -309,7 +409,7 @@ def _with_copies(
         found: dict[Step, None] = {}
         for step in steps:
             if isinstance(step, Loop):
-                found[Loop(step.axis, step.size, copied(step.body))] = None
+                found[replace(step, body=copied(step.body))] = None
                 continue
             here = {other for other in found if isinstance(other, Node)}
             missing = _missing(step, path, in_memory | here)
