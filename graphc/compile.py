@@ -24,6 +24,7 @@ from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
 from graphc.fuse.onehot import look_up
 from graphc.fuse.products import inline_products
+from graphc.fuse.transposes import read_in_order
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
@@ -52,6 +53,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(reduce_over_all),
         Pass(by_columns),
         Pass(materialize),
+        Pass(read_in_order),
         Pass(fuse, stage="fused"),
     )
 

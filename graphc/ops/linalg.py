@@ -11,7 +11,7 @@ from graphc.facts import Domain, KernelCode, Sample
 from graphc.ir import Array, Node, Op, Rejected
 from graphc.ops.families import require_dtype
 from graphc.ops.shape import permute_dims
-from graphc.types import NUMBERS, Shape, TensorType, product
+from graphc.types import ALL_DTYPES, NUMBERS, Shape, TensorType, product
 
 
 def transposed(x: Node) -> Node:
@@ -91,3 +91,27 @@ matmul: Op = Op(
     dtypes=NUMBERS,
     cost=1000,
 )
+
+
+def _emit_transpose(node: Node, operands: Sequence[str], result: str) -> list[str]:
+    *others, rows, columns = node.args[0].shape
+    arguments = (*operands, result, product(others), rows, columns)
+    return [f"kernels.transpose({', '.join(map(str, arguments))})"]
+
+
+def _infer_transpose(x: TensorType) -> TensorType:
+    if x.ndim < 2:
+        raise Rejected("needs at least 2 axes")
+    return x.with_shape((*x.shape[:-2], x.shape[-1], x.shape[-2]))
+
+
+transpose_copy: Op = Op(
+    "transpose_copy",
+    infer=_infer_transpose,
+    reference=lambda x: np.swapaxes(x, -1, -2).copy(),
+    lowering=KernelCode(_emit_transpose),
+    vjp=lambda g, out, x: (transposed(g),),
+    samples=(Sample(((3, 4),)), Sample(((2, 20, 3),))),
+    dtypes=ALL_DTYPES,
+)
+"""The last two axes exchanged in memory, where `permute_dims` would read with a stride."""

@@ -8,9 +8,10 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
+from .accumulate import minimum
 from .gate import gate
 
-__all__ = ["position", "product_of_others", "scatter_add"]
+__all__ = ["position", "product_of_others", "scatter_add", "transpose"]
 
 
 def position(i: int, n: int) -> int:
@@ -73,6 +74,27 @@ def scatter_add(
             at = (o * count + k) * inner
             for i in range(inner):
                 out[to + i] += source[at + i]
+
+
+@gate
+def transpose(x: Any, out: Any, count: int, rows: int, columns: int) -> None:
+    """Write `count` matrices of shape (rows, columns), transposed, to `out`; all are flat, none overlap.
+
+    >>> import numpy as np
+    >>> out = np.empty(6)
+    >>> transpose(np.arange(6.0), out, 1, 2, 3)
+    >>> out
+    array([0., 3., 1., 4., 2., 5.])
+    """
+    # In squares of which all lines fit the cache, also where rows are a power of two apart.
+    for c in range(count):
+        start = c * rows * columns
+        for top in range(0, rows, 16):
+            bottom = minimum(top + 16, rows)
+            for left in range(0, columns, 16):
+                for j in range(left, minimum(left + 16, columns)):
+                    for i in range(top, bottom):
+                        out[start + j * rows + i] = x[start + i * columns + j]
 
 
 @gate

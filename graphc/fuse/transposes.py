@@ -1,0 +1,52 @@
+"""Matrices that a loop would read across their rows are transposed in memory first, in tiles.
+
+A loop whose innermost counter steps through an array with a stride is not vectorised, whatever it computes.
+"""
+
+from __future__ import annotations
+
+from graphc.fuse.access import Accesses, counters
+from graphc.fuse.roles import Role, role
+from graphc.ir import Graph, Node, rebuild
+from graphc.ops.elementwise import copy
+from graphc.ops.linalg import transpose_copy
+
+SMALL = 8
+"""A matrix of so many rows and columns at most is read where it is."""
+
+
+def read_in_order(graph: Graph) -> Graph:
+    """The graph with transposed copies of matrices where elementwise ops would read them across rows."""
+    accesses = Accesses()
+    loops = [node for node in graph.nodes() if role(node) is Role.LOOP]
+    across = {arg for node in loops for arg in node.args if _reads_across(arg, accesses)}
+    if not across:
+        return graph
+
+    def in_order(old: Node, node: Node) -> Node:
+        if old in across:
+            return transpose_copy(_array(node))
+        return node.args[0] if old.op is copy and old.args[0] in across else node
+
+    new = rebuild(graph.outputs, in_order)
+    return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
+
+
+def _reads_across(operand: Node, accesses: Accesses) -> bool:
+    """Whether an operand is all of an array, with its last two axes exchanged by index maps."""
+    reads = accesses.through(operand)
+    if role(operand) is not Role.READ or len(reads) != 1 or len(operand.shape) < 2:
+        return False
+    ((array, index),) = reads
+    *others, rows, columns = operand.shape
+    *outer, row, column = counters(len(operand.shape))
+    is_small = all(isinstance(size, int) and size <= SMALL for size in (rows, columns))
+    return (
+        not is_small and index == (*outer, column, row) and array.shape == (*others, columns, rows)
+    )
+
+
+def _array(read: Node) -> Node:
+    while role(read) is Role.READ:
+        (read,) = read.args
+    return read

@@ -1,0 +1,69 @@
+"""Matrices that a loop would read across their rows are transposed in memory first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from jitted import either
+from test_assembly import packed, pytestmark  # noqa: F401
+from test_columns import ops_of
+
+import graphc as gx
+from graphc.ops.linalg import transpose_copy
+from graphc.runtime import kernels
+
+
+def copies(inputs, outputs):
+    return list(ops_of(gx.compile(inputs, outputs, cache=False))).count(transpose_copy)
+
+
+@either
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.bool_])
+def test_kernel(dtype, compiled):
+    run = compiled(lambda x, out, c, r, n: kernels.transpose(x, out, c, r, n))
+    for count, rows, columns in ((1, 1, 1), (2, 3, 5), (1, 16, 33), (3, 40, 17), (2, 0, 4)):
+        x = np.random.default_rng(rows).integers(0, 2, (count, rows, columns)).astype(dtype)
+        out = np.ones((count, columns, rows), dtype)
+        run(x.reshape(-1), out.reshape(-1), count, rows, columns)
+        np.testing.assert_array_equal(out, x.swapaxes(1, 2))
+
+
+def test_a_loop_over_a_transpose_is_vectorised():
+    x = gx.input("x", ("N", "N"))
+    f = gx.compile([x], gx.tanh(x + x.T), cache=False)
+    assert transpose_copy in ops_of(f)
+    assert packed(f, "div")["div"]
+
+
+def test_values():
+    x, y = gx.input("x", ("B", "N", "M")), gx.input("y", ("B", "M", "N"))
+    back = gx.swapaxes(x, 1, 2)
+    results = [
+        gx.exp(back - y),
+        back,
+        back * back,
+        gx.sum(back * y, axis=2),
+        gx.grad(gx.sum(y * back * back), x),
+    ]
+    f = gx.compile([x, y], results, cache=False)
+    for sizes in ((1, 1, 1), (2, 3, 20), (3, 17, 16), (0, 3, 4), (2, 0, 4)):
+        rng = np.random.default_rng(sum(sizes))
+        a, b = rng.normal(size=sizes), rng.normal(size=(sizes[0], sizes[2], sizes[1]))
+        for found, wanted in zip(f(a, b), gx.evaluate(results, {x: a, y: b}), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-13)
+
+
+def test_a_transposed_result_is_one_copy():
+    x = gx.input("x", ("N", "M"))
+    assert copies([x], [x.T]) == 1
+    first, second = gx.compile([x], [x.T, x.T], cache=False)(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(first, second)
+    assert not np.shares_memory(first, second)
+
+
+def test_what_needs_no_copy():
+    x, y = gx.input("x", ("N", "M")), gx.input("y", ("M",))
+    assert copies([x, y], gx.exp(x) + y) == 0
+    small = gx.input("x", (3, 3))
+    assert copies([small], small + small.T) == 0
+    assert copies([x, y], x.T @ gx.expand_dims(gx.sum(x, axis=1), 1)) == 0
