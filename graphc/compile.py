@@ -20,6 +20,7 @@ from graphc.function import Function, Plan
 from graphc.fuse.axes import reduce_over_all
 from graphc.fuse.columns import by_columns
 from graphc.fuse.group import fuse
+from graphc.fuse.layout import long_axes_last
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
 from graphc.fuse.onehot import look_up
@@ -51,6 +52,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(look_up),
         Pass(inline_products),
         Pass(reduce_over_all),
+        Pass(long_axes_last),
         Pass(by_columns),
         Pass(materialize),
         Pass(read_in_order),

@@ -15,8 +15,8 @@ from graphc.fuse.access import Accesses, Index, counters
 from graphc.fuse.roles import Role, role, space
 from graphc.ir import Graph, Node, make_node, rebuild
 from graphc.ops.elementwise import copy
+from graphc.ops.linalg import transposed
 from graphc.ops.reduce import sum_, sum_by_columns
-from graphc.ops.shape import permute_dims
 from graphc.types import Dimension, Shape
 
 SHORT = 16
@@ -44,7 +44,7 @@ def by_columns(graph: Graph) -> Graph:
             chosen.add(node)
     if not chosen:
         return graph
-    new = rebuild(graph.outputs, lambda old, node: _by_columns(node) if old in chosen else node)
+    new = rebuild(graph.outputs, lambda old, node: read_by_columns(node) if old in chosen else node)
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
 
 
@@ -99,7 +99,7 @@ def _repeated_reads(terms: Sequence[Node], accesses: Accesses) -> set[Node]:
         for operand in term.args:
             reads = () if role(operand) is Role.LOOP else accesses.through(operand)
             if any(_has_stride(index, term.shape) for _, index in reads):
-                if len(reads) > 1 or not _is_read_often(reads[0][1], term.shape):
+                if len(reads) > 1 or not is_read_often(reads[0][1], term.shape):
                     return set()
                 found.add(operand)
     return found
@@ -111,7 +111,7 @@ def _has_stride(index: Index, shape: Shape) -> bool:
     return any(re.search(rf"\b{many}\b", text) for text in index) and index[-1] != many
 
 
-def _is_read_often(index: Index, shape: Shape) -> bool:
+def is_read_often(index: Index, shape: Shape) -> bool:
     """Whether an array is read in order, and again for every element of other axes."""
     own = counters(len(shape))
     others = [size for name, size in zip(own, shape, strict=True) if name not in index]
@@ -119,16 +119,11 @@ def _is_read_often(index: Index, shape: Shape) -> bool:
     return is_plain and any(_at_least(size, OFTEN) for size in others)
 
 
-def _by_columns(node: Node) -> Node:
+def read_by_columns(node: Node) -> Node:
     """A sum of rows, or what an index map reads, from memory in which the last two axes change places."""
     if node.op is sum_:
-        return _swapped(sum_by_columns(*node.args, **node.attrs))
+        return transposed(sum_by_columns(*node.args, **node.attrs))
     if role(node) is Role.READ:
         (arg,) = node.args
-        return make_node(node.op, (_by_columns(arg),), node.attrs)
-    return node if node.op is copy else _swapped(copy(_swapped(node)))
-
-
-def _swapped(node: Node) -> Node:
-    *others, many, few = range(len(node.shape))
-    return permute_dims(node, axes=(*others, few, many))
+        return make_node(node.op, (read_by_columns(arg),), node.attrs)
+    return node if node.op is copy else transposed(copy(transposed(node)))
