@@ -87,6 +87,7 @@ class _Gate:
         self.schedule = schedule
         self.scratch = dict(schedule.scratch)
         self.replaced, self.chunks = replaced, chunks
+        self.hosts = dict(schedule.hosted)
         self.private = private_scratch(schedule, chunks)
         steps = list(schedule.nodes())
         self.sizes = tuple(sorted(_sizes_of([*steps, *body.nodes()])))
@@ -133,11 +134,12 @@ class _Gate:
         return None
 
     def _is_stored(self, node: Node) -> bool:
-        return node in self.scratch or node in self.body.outputs
+        return node in self.scratch or node in self.hosts or node in self.body.outputs
 
     def place(self, node: Node, index: Index) -> str:
         """The element in memory of a value at an index."""
-        name = self.names[self.replaced.get(node, node)]
+        holder = self.hosts.get(node, node)
+        name = self.names[self.replaced.get(holder, holder)]
         if self.schedule.flat:
             return f"{name}[{index[0] if index else '0'}]"
         first = self.scratch.get(node, 0)

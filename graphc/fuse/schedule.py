@@ -19,6 +19,7 @@ from typing import TypeAlias
 import networkx as nx
 
 from graphc.fuse.access import Accesses, counters, stays_inside
+from graphc.fuse.overlay import hosted
 from graphc.fuse.roles import Role, role, space
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Dimension, Shape, product
@@ -37,11 +38,7 @@ class Loop:
 
     def nodes(self) -> Iterator[Node]:
         """All nodes computed in this loop, in order, as often as they are computed."""
-        for step in self.body:
-            if isinstance(step, Loop):
-                yield from step.nodes()
-            else:
-                yield step
+        return _in_steps(self.body)
 
 
 Step: TypeAlias = "Node | Loop"
@@ -53,24 +50,30 @@ class Schedule:
 
     ``flat`` says that one loop runs over all elements, whatever their axes. ``scratch`` are values that
     later loops read, each with the number of leading axes that it lacks in memory, because all its readers
-    are in the same iteration of as many loops.
+    are in the same iteration of as many loops. ``hosted`` are such values that lie in the memory of a result
+    instead, each with the result.
     """
 
     steps: tuple[Step, ...]
     scratch: tuple[tuple[Node, int], ...] = ()
     flat: bool = False
+    hosted: tuple[tuple[Node, Node], ...] = ()
 
     def __str__(self) -> str:
         return "schedule"
 
     def nodes(self) -> Iterator[Node]:
         """All nodes in the order in which they are computed, as often as they are."""
-        for step in self.steps:
-            yield from step.nodes() if isinstance(step, Loop) else (step,)
+        return _in_steps(self.steps)
 
     def shape(self, node: Node) -> Shape:
         """The shape in memory of a scratch value."""
         return node.shape[dict(self.scratch)[node] :]
+
+
+def _in_steps(steps: Sequence[Step]) -> Iterator[Node]:
+    for step in steps:
+        yield from step.nodes() if isinstance(step, Loop) else (step,)
 
 
 def schedule(body: Graph) -> Schedule:
@@ -215,11 +218,13 @@ def _with_memory(
         if role(node) is Role.REDUCE and not is_local_total(node):
             crossing.setdefault(node, 0)
     in_memory = {n: k for n, k in crossing.items() if n not in again}
-    scratch = tuple((n, k) for n, k in in_memory.items() if n not in body.outputs)
     if again:
         kept = {*in_memory, *body.outputs}
         steps = _needed(_with_copies(steps, path, kept, nodes), kept, accesses)
-    return Schedule(steps, scratch)
+    scratch = [n for n in in_memory if n not in body.outputs]
+    guests = hosted(scratch, body.outputs, list(_in_steps(steps)))
+    own = tuple((n, in_memory[n]) for n in scratch if n not in guests)
+    return Schedule(steps, own, hosted=tuple(guests.items()))
 
 
 def _needed(steps: Sequence[Step], kept: set[Node], accesses: Accesses) -> tuple[Step, ...]:
