@@ -23,6 +23,7 @@ from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
 from graphc.fuse.onehot import look_up
 from graphc.fuse.products import inline_products
+from graphc.fuse.split_sums import share_sums
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
 from graphc.rewrite.tables import Rewrites, RuleSet, choose
@@ -47,6 +48,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(expand),
         Pass(rules.simplify),
         Pass(look_up),
+        Pass(share_sums),
         Pass(inline_products),
         Pass(reduce_over_all),
         Pass(materialize),

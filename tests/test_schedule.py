@@ -131,8 +131,9 @@ def test_cross_entropy_with_its_gradient_is_three_loops_over_a_row(x):
     ((rows,),) = trees([x, y], outputs)
     inner = [step for step in rows if isinstance(step, tuple)]
     assert [step[0] for step in inner] == ["8", "8", "8"]
-    assert inner[1][1:] == ("subtract", "exp", "equal", *("where", "sum") * 2, "sum")
-    assert inner[2][1:] == ("multiply", "multiply", "equal", "where")
+    # The sum for the probabilities is that of the two sums for the logarithm; one product is left.
+    assert inner[1][1:] == ("subtract", "exp", "equal", *("where", "sum") * 2)
+    assert inner[2][1:] == ("multiply", "equal", "where")
     assert hosted([x, y], outputs) == [("exp", "where")]
     assert scratch([x, y], outputs) == []
 
@@ -307,6 +308,68 @@ def test_results_are_not_computed_again(x):
     steps = [node for step in schedule.steps for node in step.nodes()]
     assert steps.count(y.node) == 1
     assert schedule.scratch == ()
+
+
+# Sums in two parts.
+
+
+def sums(inputs, outputs):
+    """How many sums over rows there are."""
+    gates = schedules(fused(inputs, outputs))
+    return [[n.op.name for n in s.nodes()].count("sum") for s in gates]
+
+
+def test_a_softmax_alone_has_one_sum(x):
+    assert sums([x], [gx.nn.softmax(x)]) == [1]
+    assert sums([x], [gx.logsumexp(x, axis=1)]) == [2]
+
+
+def with_logsumexp(x):
+    """A softmax and the logarithm of what it is divided by."""
+    return [gx.logsumexp(x, axis=1), gx.nn.softmax(x)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "count"),
+    [
+        (with_logsumexp, 2),
+        (lambda x: [gx.nn.log_softmax(x), gx.nn.softmax(x)], 2),
+        # The second pair is of what the first one's sums have become.
+        (lambda x: [*with_logsumexp(x), *with_logsumexp(x + gx.nn.softmax(x))], 4),
+    ],
+    ids=["logsumexp", "log_softmax", "of a softmax"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_sum_that_is_there_in_two_parts_is_not_computed_again(outputs, count, dtype):
+    x = gx.input("x", ("N", 8), getattr(gx, np.dtype(dtype).name))
+    results = outputs(x)
+    assert sum(sums([x], results)) == count
+    f = gx.compile([x], results, cache=False)
+    array = np.random.default_rng(0).normal(size=(50, 8)).astype(dtype)
+    array[:5] = [[0] * 8, [1e5] * 8, [-np.inf, *[0] * 7], [np.nan, *[0] * 7], [np.inf, *[0] * 7]]
+    array[5:9, 3:5] = 30.0
+    for found, wanted in zip(f(array), gx.evaluate(results, {x: array}), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=8 * np.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda p, w: [gx.where(p == 1, 0.0, p), gx.where(p == 1, 2.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 0.0, w), gx.where(p == 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p > 1, 0.0, p), gx.where(p > 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 0.0, p), gx.where(w == 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 1.0, p), gx.where(p == 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 0.0, p)],
+    ],
+)
+def test_sums_that_are_not_the_two_parts_of_another_are_left(parts, x):
+    w = gx.input("w", ("N", 8))
+    results = [gx.sum(value, axis=1) for value in [x, *parts(x, w)]]
+    assert sum(sums([x, w], results)) == len(results)
+    both = [gx.where(x == 1, 0.0, x), gx.where(x == 1, 1.0, 0.0)]
+    assert sum(sums([x], [gx.sum(value, axis=1) for value in [x, *both]])) == 2
+    assert sum(sums([x], [gx.sum(x, axis=0), *(gx.sum(value, axis=1) for value in both)])) == 3
 
 
 # Where a result will be.

@@ -368,7 +368,9 @@ def _expand_cross_entropy_gradient(g: Node, x: Node, labels: Node) -> Node:
     position = iota(shape=x.shape, axis=last, dtype=int64)
     chosen = spread(wrapped(labels, x.shape[-1]), position, (last,))
     at_label = -g * pick(softmax_complement(x, axes=(last,)), labels)
-    elsewhere = spread(g, x, (last,)) * softmax(x, axes=(last,))
+    # As g * softmax(x), but one product less for every element.
+    powers = exp(_shifted(x, (last,)))
+    elsewhere = powers * spread(g * reciprocal(sum_(powers, axes=(last,))), x, (last,))
     return where(equal(position, chosen), spread(at_label, x, (last,)), elsewhere)
 
 
