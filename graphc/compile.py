@@ -18,6 +18,7 @@ from graphc.dump import dump as graph_text
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
 from graphc.fuse.axes import reduce_over_all
+from graphc.fuse.displaced import compute_where_read
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
@@ -51,6 +52,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(share_sums),
         Pass(inline_products),
         Pass(reduce_over_all),
+        Pass(compute_where_read),
         Pass(materialize),
         Pass(fuse, stage="fused"),
     )

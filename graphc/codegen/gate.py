@@ -16,6 +16,7 @@ from graphc.codegen.expressions import (
     size_names,
     template_of,
 )
+from graphc.codegen.interior import in_parts, interior
 from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
 from graphc.fuse.chunks import (
@@ -31,6 +32,7 @@ from graphc.fuse.chunks import (
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
+from graphc.ops.position import Position
 from graphc.types import Shape, product
 
 INDENT = "    "
@@ -101,6 +103,8 @@ class _Gate:
         self.depth_of |= {names[node]: first for node, first in schedule.scratch}
         self.uses = Counter(arg for node in steps for arg in node.args)
         self.innermost = _innermost_loops(schedule.steps)
+        # Loops at the edge of another's range are short work, and not cut again.
+        self.at_an_edge = False
         self.totals: dict[Node, Total] = {}
         self.parts: dict[Node, str] = {}
         # What is known in each of the loops that are open, and their lines; the first is the function.
@@ -211,7 +215,11 @@ class _Gate:
         operands = [
             self._operand(arg, template.count(f"{{{k}}}") > 1) for k, arg in enumerate(node.args)
         ]
-        self._bind(node, self._element_name(node), scalar_operation(node, operands))
+        text = scalar_operation(node, operands)
+        if text in self.depth_of and not self._is_stored(node):
+            self.remember(node, text, self.depth_of[text])
+            return
+        self._bind(node, self._element_name(node), text)
         self.store(node, len(self.own_index(node)))
 
     def _element_name(self, node: Node) -> str:
@@ -229,25 +237,24 @@ class _Gate:
 
     def _loop(self, loop: Loop) -> None:
         totals = [self._total(n) for n in dict.fromkeys(loop.nodes()) if role(n) is Role.REDUCE]
-        depth, counter = loop.axis, self.counters[loop.axis]
+        depth = loop.axis
         for each in totals:
             self.emit(depth, *each.before(depth))
         in_blocks = is_long(loop) and any(t.in_parts and t.inner == depth for t in totals)
         first, last = ("0", str(loop.size))
         if self.chunks and depth == 0:
             first, last = self.bounds[:2]
-        bounds, start = f"{first}, {last}" if first != "0" else last, ""
+        bounds, start = (first, last), ""
         if in_blocks:
             start = _fresh(self.taken, "start")
-            bounds = f"{start}, accumulate.minimum({start} + {BLOCK}, {last})"
+            bounds = (start, f"accumulate.minimum({start} + {BLOCK}, {last})")
         block = f"{start} // {BLOCK}" if in_blocks else ""
-        body = self._body(loop)
-        if not body:
+        iterations = self._iterations(loop, bounds)
+        if not iterations:
             return  # Nothing in it depends on its counter.
         lines = [
             *(line for each in totals for line in each.before_part(depth)),
-            f"for {counter} in range({bounds}):",
-            *(INDENT + line for line in body),
+            *iterations,
             *(line for each in totals for line in each.after_part(depth, block)),
         ]
         if in_blocks:
@@ -262,12 +269,33 @@ class _Gate:
                 self.remember(each.node, each.name, depth)
                 self.store(each.node, depth)
 
-    def _body(self, loop: Loop) -> list[str]:
+    def _iterations(self, loop: Loop, bounds: tuple[str, str]) -> list[str]:
+        """The lines of a loop over a range, or of its parts where what is read depends on the place."""
+        axis, counter = loop.axis, str(self.counters[loop.axis])
+        anywhere = _with_counter(self.counters, axis, Position(counter, 0, loop.size))
+        may_cut = not (self.schedule.flat or self.at_an_edge)
+        cut = interior(loop, anywhere) if may_cut else None
+        if not cut:
+            body = self._body(loop, anywhere)
+            text = ", ".join(bounds) if bounds[0] != "0" else bounds[1]
+            return body and [f"for {counter} in range({text}):", *(INDENT + line for line in body)]
+        low, high, step = (_fresh(self.taken, name) for name in ("low", "high", "k"))
+        known = Position(counter, cut.before, loop.size - cut.after)
+        inside = self._body(loop, _with_counter(self.counters, axis, known))
+        self.at_an_edge = True
+        elsewhere = self._body(loop, anywhere)
+        self.at_an_edge = False
+        names = (counter, low, high, step)
+        return in_parts(cut, loop, bounds, names, (inside, elsewhere))
+
+    def _body(self, loop: Loop, counters: Index) -> list[str]:
+        around, self.counters = self.counters, counters
         self.scopes.append([])
         self.locals.append({})
         for step in loop.body:
             self._step(step)
         self.locals.pop()
+        self.counters = around
         return self.scopes.pop()
 
     def _total(self, node: Node) -> Total:
@@ -348,6 +376,10 @@ class _Gate:
                 name = self._parts_name(each.node)
                 self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
         return shared
+
+
+def _with_counter(counters: Index, axis: int, counter: str) -> Index:
+    return (*counters[:axis], counter, *counters[axis + 1 :])
 
 
 def _innermost_loops(steps: Sequence[Step]) -> dict[Node, Loop]:
