@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TypeAlias
 
-from graphc.ir import Graph, Node, transform, uniform_number
+from graphc.ir import Graph, Node, located, transform, uniform_number
 from graphc.ops.discrete import equal
 from graphc.ops.elementwise import where
 from graphc.ops.reduce import sum_
@@ -45,7 +45,8 @@ def _in_two_parts(graph: Graph) -> dict[Node, Node]:
         left, right = condition.args
         left_out = sums.get((where(condition, right if left is p else left, zero), axes))
         if left_out is not None:
-            found[total] = rest + left_out
+            with located(total.location):
+                found[total] = rest + left_out
     return found
 
 
