@@ -17,6 +17,7 @@ from graphc.codegen.expressions import (
     template_of,
 )
 from graphc.codegen.interior import in_parts, interior
+from graphc.codegen.singled import singled_out
 from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
 from graphc.fuse.chunks import (
@@ -105,6 +106,9 @@ class _Gate:
         self.innermost = _innermost_loops(schedule.steps)
         # Loops at the edge of another's range are short work, and not cut again.
         self.at_an_edge = False
+        # Choices of one place in a row, and the lines that write there when the row is done.
+        self.singled: dict[Node, Node] = {}
+        self.written_last: dict[Node, list[str]] = {}
         self.totals: dict[Node, Total] = {}
         self.parts: dict[Node, str] = {}
         # What is known in each of the loops that are open, and their lines; the first is the function.
@@ -204,6 +208,8 @@ class _Gate:
     def _step(self, step: Step) -> None:
         if isinstance(step, Loop):
             self._loop(step)
+        elif any(step is choice.args[0] for choice in self.singled):
+            return  # Its only reader does without.
         elif role(step) is Role.REDUCE:
             value = self._operand(step.args[0], False)
             self.emit(len(self.scopes) - 1, self.totals[step].element(value))
@@ -211,6 +217,9 @@ class _Gate:
             self._statement(step)
 
     def _statement(self, node: Node) -> None:
+        if node in self.singled:
+            self._all_but_one(node)
+            return
         template = template_of(node)
         operands = [
             self._operand(arg, template.count(f"{{{k}}}") > 1) for k, arg in enumerate(node.args)
@@ -221,6 +230,18 @@ class _Gate:
             return
         self._bind(node, self._element_name(node), text)
         self.store(node, len(self.own_index(node)))
+
+    def _all_but_one(self, node: Node) -> None:
+        """Writes what is chosen everywhere but at one place, and remembers what to write there."""
+        place, chosen, other = (
+            self._operand(arg, True) for arg in (self.singled[node], *node.args[1:])
+        )
+        index = self.own_index(node)
+        self.emit(len(index), f"{self.place(node, index)} = {other}")
+        self.written_last[node] = [
+            f"if 0 <= {place} < {node.shape[-1]}:",
+            f"{INDENT}{self.place(node, (*index[:-1], place))} = {chosen}",
+        ]
 
     def _element_name(self, node: Node) -> str:
         # A stored value's array has its name, so the element needs another.
@@ -249,6 +270,7 @@ class _Gate:
             start = _fresh(self.taken, "start")
             bounds = (start, f"accumulate.minimum({start} + {BLOCK}, {last})")
         block = f"{start} // {BLOCK}" if in_blocks else ""
+        singled = self._singled_out(loop)
         iterations = self._iterations(loop, bounds)
         if not iterations:
             return  # Nothing in it depends on its counter.
@@ -263,11 +285,25 @@ class _Gate:
                 *(INDENT + line for line in lines),
             ]
         self.emit(depth, *lines)
+        for node in singled:
+            self.emit(depth, *self.written_last[node])
         for each in totals:
             self.emit(depth, *each.after(depth))
             if each.is_variable and each.first_inner == depth and not each.kept:
                 self.remember(each.node, each.name, depth)
                 self.store(each.node, depth)
+
+    def _singled_out(self, loop: Loop) -> dict[Node, Node]:
+        """The choices of one place in a loop that all of a row passes through."""
+        if self.schedule.flat or (self.chunks and loop.axis == 0):
+            return {}
+        found = {
+            choice: place
+            for choice, place in singled_out(loop, self.uses).items()
+            if self._is_stored(choice) and not self._is_stored(choice.args[0])
+        }
+        self.singled |= found
+        return found
 
     def _iterations(self, loop: Loop, bounds: tuple[str, str]) -> list[str]:
         """The lines of a loop over a range, or of its parts where what is read depends on the place."""
