@@ -33,6 +33,7 @@ from graphc.fuse.chunks import (
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
+from graphc.ops.index import WITH_EDGES
 from graphc.ops.position import Position
 from graphc.types import Shape, product
 
@@ -104,6 +105,7 @@ class _Gate:
         self.depth_of |= {names[node]: first for node, first in schedule.scratch}
         self.uses = Counter(arg for node in steps for arg in node.args)
         self.innermost = _innermost_loops(schedule.steps)
+        self.has_edges = not schedule.flat and any(n.op in WITH_EDGES for n in body.nodes())
         # Loops at the edge of another's range are short work, and not cut again.
         self.at_an_edge = False
         # Choices of one place in a row, and the lines that write there when the row is done.
@@ -309,7 +311,7 @@ class _Gate:
         """The lines of a loop over a range, or of its parts where what is read depends on the place."""
         axis, counter = loop.axis, str(self.counters[loop.axis])
         anywhere = _with_counter(self.counters, axis, Position(counter, 0, loop.size))
-        may_cut = not (self.schedule.flat or self.at_an_edge)
+        may_cut = self.has_edges and not self.at_an_edge
         cut = interior(loop, anywhere) if may_cut else None
         if not cut:
             body = self._body(loop, anywhere)

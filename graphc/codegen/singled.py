@@ -21,15 +21,16 @@ def singled_out(loop: Loop, uses: Mapping[Node, int]) -> dict[Node, Node]:
 
     ``uses`` counts the readers of each node in the gate.
     """
-    accesses = Accesses()
-    read = {producer for step in loop.nodes() for producer, _ in accesses.of(step)}
     found: dict[Node, Node] = {}
     for node in loop.body:
-        if isinstance(node, Node) and node.op is where and node not in read:
-            condition, chosen, _ = node.args
-            place = _place(condition, loop.axis)
-            if place is not None and uses[condition] == 1 and not depends_on(chosen, loop.axis):
+        if isinstance(node, Node) and node.op is where and uses[node.args[0]] == 1:
+            place = _place(node.args[0], loop.axis)
+            if place is not None and not depends_on(node.args[1], loop.axis):
                 found[node] = place
+    if found:
+        accesses = Accesses()
+        read = {producer for step in loop.nodes() for producer, _ in accesses.of(step)}
+        return {node: place for node, place in found.items() if node not in read}
     return found
 
 

@@ -42,6 +42,8 @@ MAPS = (slice_, embed)
 def compute_where_read(graph: Graph) -> Graph:
     """The graph in which cheap values are computed at the places at which they are read."""
     nodes = graph.nodes()
+    if not any(node.op in MAPS for node in nodes):
+        return graph
     whole = (node for node in nodes if role(node) in (Role.KERNEL, Role.VIEW))
     stored = {*graph.outputs, *(arg for node in whole for arg in node.args)}
     families = _families([node.args[0] for node in nodes if node.op in MAPS], stored)

@@ -134,7 +134,7 @@ def _read_embed(node: Node, index: Index, operand: Operand) -> str:
 
 def edges(node: Node, index: Index) -> list[tuple[str, Dimension]]:
     """Where what an embedding or a join reads changes: a position along an axis, and its value there."""
-    axis = node.attrs["axis"] if node.op in (embed, concat) else 0
+    axis = node.attrs["axis"] if node.op in WITH_EDGES else 0
     if node.op is embed and (node.attrs["step"] == 1 or node.args[0].shape[axis] == 1):
         start = node.attrs["start"]
         return [(index[axis], start), (index[axis], start + node.args[0].shape[axis])]
@@ -256,6 +256,10 @@ concat: Op = Op(
     ),
     dtypes=ALL_DTYPES,
 )
+
+
+WITH_EDGES = (embed, concat)
+"""What is read through these depends on the place: see `edges`."""
 
 
 # Gathering and scattering.
