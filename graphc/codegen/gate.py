@@ -16,8 +16,7 @@ from graphc.codegen.expressions import (
     size_names,
     template_of,
 )
-from graphc.codegen.interior import in_parts, interior
-from graphc.codegen.singled import singled_out
+from graphc.codegen.interior import in_parts
 from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
 from graphc.fuse.chunks import (
@@ -30,8 +29,10 @@ from graphc.fuse.chunks import (
     private_size,
     run_shape,
 )
+from graphc.fuse.interior import interior
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step
+from graphc.fuse.singled import singled_out
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.ops.index import WITH_EDGES
 from graphc.ops.position import Position
