@@ -19,12 +19,14 @@ from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
 from graphc.fuse.axes import reduce_over_all
 from graphc.fuse.columns import by_columns
+from graphc.fuse.displaced import compute_where_read
 from graphc.fuse.group import fuse
 from graphc.fuse.layout import long_axes_last
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
 from graphc.fuse.onehot import look_up
 from graphc.fuse.products import inline_products
+from graphc.fuse.split_sums import share_sums
 from graphc.fuse.transposes import read_in_order
 from graphc.ir import INPUT, Graph, Node, requirements, walk
 from graphc.rewrite.lower import expand, settle
@@ -50,10 +52,12 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(expand),
         Pass(rules.simplify),
         Pass(look_up),
+        Pass(share_sums),
         Pass(inline_products),
         Pass(reduce_over_all),
         Pass(long_axes_last),
         Pass(by_columns),
+        Pass(compute_where_read),
         Pass(materialize),
         Pass(read_in_order),
         Pass(fuse, stage="fused"),

@@ -105,6 +105,19 @@ def distances(dtype):
     return [x, y], [gx.sum(gx.min(squares, axis=1))], ("sub", "mul|fmadd", "min|cmp|range")
 
 
+def neighbours(dtype):
+    x = gx.input("x", ("N",), dtype)
+    loss = gx.sum((x[1:] - x[:-1] ** 2) ** 2)
+    return [x], [gx.grad(loss, x)], ("sub|fnmadd|fmsub", "mul|fmadd")
+
+
+def windows(dtype):
+    x, w = gx.input("x", ("N",), dtype), gx.input("w", (5,), dtype)
+    count = x.shape[0] - 4
+    y = sum((w[k] * x[k : count + k] for k in range(1, 5)), w[0] * x[:count])
+    return [x, w], [gx.grad(gx.sum(gx.tanh(y)), x)], ("mul|fmadd",)
+
+
 GATES = [
     elementwise,
     flat,
@@ -117,6 +130,8 @@ GATES = [
     extreme_index,
     product_with_a_vector,
     distances,
+    neighbours,
+    windows,
 ]
 
 
@@ -133,6 +148,13 @@ def test_a_loop_that_cannot_be_vectorised_is_told_apart():
     x = gx.input("x", ("N",))
     slow = gx.compile([x], gx.remainder(x, 0.7), cache=False)
     assert not any(packed(slow, "mul", "fmadd").values())
+
+
+@pytest.mark.parametrize("gate", [neighbours, windows])
+def test_reads_at_shifted_places_are_not_masked(gate):
+    inputs, outputs, _ = gate(gx.float64)
+    text = "\n".join(functions_of(gx.compile(inputs, outputs, cache=False)).values())
+    assert not re.search(r"maskmov|vmovup[sd]\s[^\n]*\{%k", text)
 
 
 def test_gates_do_not_check_whether_buffers_overlap():

@@ -38,6 +38,8 @@ BESIDE = {
     ("special", "dsl"),
     # Code is written from what fusion found out: roles of nodes, loops and their chunks, places in memory.
     ("codegen", "fuse.chunks"),
+    ("codegen", "fuse.interior"),
+    ("codegen", "fuse.singled"),
     ("codegen", "fuse.roles"),
     ("codegen", "fuse.schedule"),
     ("codegen", "fuse.memory"),

@@ -272,7 +272,8 @@ def test_a_place_is_shared_where_one_size_is_never_larger():
 
 
 def test_a_row_of_scratch_is_as_long_as_a_row(x):
-    plan = planned([x], [gx.nn.softmax(x)])
+    p = gx.nn.softmax(x)
+    plan = planned([x], [gx.sum(p * gx.sin(p), axis=1)])
     assert [(p.offset, p.size) for p in plan.placements] == [(0, 128)]
     assert plan.total == 128
 
@@ -361,6 +362,18 @@ def test_an_operand_that_a_later_loop_reads_keeps_its_place(x):
     assert "exp" not in found
     # Here both results come before the total is known, and nothing reads the operand again.
     assert replaced(x, [e @ W, total]) == ["exp"]
+
+
+def test_an_operand_that_is_read_after_what_a_result_holds_first_keeps_its_place(x):
+    """The exponentials lie in the memory of the result, before the operand is read for the last time."""
+    y = x @ W
+    e = gx.exp(y)
+    z = e / e.sum(axis=1, keepdims=True) - y
+    (gate,) = [n for n in fused([x, W], [z @ W]).nodes() if "body" in n.attrs]
+    assert [(kept.op.name, result.op.name) for kept, result in gate.attrs["schedule"].hosted] == [
+        ("exp", "subtract")
+    ]
+    assert replaced(x, [z @ W]) == []
 
 
 def test_an_operand_under_two_names_keeps_its_place(x):

@@ -51,6 +51,15 @@ def scratch(inputs, outputs):
     ]
 
 
+def hosted(inputs, outputs):
+    """What gates keep where a result will be written: the ops of both."""
+    return [
+        (node.op.name, result.op.name)
+        for schedule in schedules(fused(inputs, outputs))
+        for node, result in schedule.hosted
+    ]
+
+
 @pytest.fixture
 def x():
     return gx.input("x", ("N", 512))
@@ -75,8 +84,16 @@ EXPONENTIALS = [("512", "subtract", "exp", "sum"), "reciprocal"]
 def test_softmax_is_three_loops_over_a_row(x):
     outputs = [gx.nn.softmax(x)]
     assert trees([x], outputs) == [(("N", *MAXIMUM, *EXPONENTIALS, ("512", "multiply")),)]
-    # The exponentials of one row are kept, not those of all.
-    assert scratch([x], outputs) == [("exp", ("512",))]
+    # The exponentials of a row are kept where its probabilities will be.
+    assert hosted([x], outputs) == [("exp", "multiply")]
+    assert scratch([x], outputs) == []
+
+
+def test_a_row_that_no_result_can_hold_is_kept_beside_the_results(x):
+    p = gx.nn.softmax(x)
+    total = gx.sum(p * gx.sin(p), axis=1)
+    assert scratch([x], [total]) == [("exp", ("512",))]
+    assert hosted([x], [total]) == []
 
 
 def test_softmax_with_its_gradient_is_four(x):
@@ -87,8 +104,11 @@ def test_softmax_with_its_gradient_is_four(x):
     # A result is read again; what is none is one operation on the exponentials, which are kept.
     assert trees([x, seed], [s, gradient]) == [((*rows, ("512", "subtract", "multiply")),)]
     assert trees([x, seed], [gradient]) == [((*rows, ("512", "subtract", "multiply", "multiply")),)]
-    for outputs in ([s, gradient], [gradient]):
-        assert scratch([x, seed], outputs) == [("exp", ("512",))]
+    for outputs, result in (([s, gradient], s), ([gradient], gradient)):
+        assert hosted([x, seed], outputs) == [("exp", "multiply")]
+        (schedule,) = schedules(fused([x, seed], outputs))
+        assert schedule.hosted[0][1].tensor_type == result.node.tensor_type
+        assert scratch([x, seed], outputs) == []
 
 
 def test_cross_entropy_keeps_no_row(x):
@@ -111,9 +131,11 @@ def test_cross_entropy_with_its_gradient_is_three_loops_over_a_row(x):
     ((rows,),) = trees([x, y], outputs)
     inner = [step for step in rows if isinstance(step, tuple)]
     assert [step[0] for step in inner] == ["512", "512", "512"]
-    assert inner[1][1:] == ("subtract", "exp", "equal", *("where", "sum") * 2, "sum")
-    assert inner[2][1:] == ("equal", "multiply", "multiply", "where")
-    assert scratch([x, y], outputs) == [("exp", ("512",))]
+    # The sum for the probabilities is that of the two sums for the logarithm; one product is left.
+    assert inner[1][1:] == ("subtract", "exp", "equal", *("where", "sum") * 2)
+    assert inner[2][1:] == ("equal", "multiply", "where")
+    assert hosted([x, y], outputs) == [("exp", "where")]
+    assert scratch([x, y], outputs) == []
 
 
 def layer_norm(x):
@@ -147,7 +169,9 @@ def test_layer_norm_with_all_gradients_is_one_loop_over_rows(x):
     ((rows,),) = trees([*inputs, seed], outputs)
     assert rows[0] == "N"
     assert len([step for step in rows if isinstance(step, tuple)]) == 4
-    assert set(scratch([*inputs, seed], outputs)) == {("divide", ("512",))}
+    kept = [op for op, _ in hosted([*inputs, seed], outputs)]
+    kept += [op for op, _ in scratch([*inputs, seed], outputs)]
+    assert kept == ["divide"]
 
 
 # Sums.
@@ -266,13 +290,14 @@ def test_cheap_values_are_computed_in_every_loop_that_reads_them(value, copies, 
     (schedule,) = schedules(graph)
     steps = [node for step in schedule.steps for node in step.nodes()]
     assert steps.count(y.node) == copies
-    assert [node for node, _ in schedule.scratch] == [y.node] * kept
+    assert [node for node, _ in schedule.hosted] == [y.node] * kept
+    assert schedule.scratch == ()
 
 
 def test_what_is_read_at_another_index_is_kept(x):
-    y = gx.maximum(x, 0.5)
-    assert trees([x], [y[:, ::-1] + y]) == [(("N", ("512", "maximum"), ("512", "add")),)]
-    assert scratch([x], [y[:, ::-1] + y]) == [("maximum", ("512",))]
+    y = gx.exp(x)
+    assert trees([x], [y[:, ::-1] + y]) == [(("N", ("512", "exp"), ("512", "add")),)]
+    assert scratch([x], [y[:, ::-1] + y]) == [("exp", ("512",))]
     # And of other rows, it is what another gate has stored.
     assert len(trees([x], [y[::-1] + y])) == 2
 
@@ -283,6 +308,115 @@ def test_results_are_not_computed_again(x):
     steps = [node for step in schedule.steps for node in step.nodes()]
     assert steps.count(y.node) == 1
     assert schedule.scratch == ()
+
+
+# Sums in two parts.
+
+
+def sums(inputs, outputs):
+    """How many sums over rows there are."""
+    gates = schedules(fused(inputs, outputs))
+    return [[n.op.name for n in s.nodes()].count("sum") for s in gates]
+
+
+def test_a_softmax_alone_has_one_sum(x):
+    assert sums([x], [gx.nn.softmax(x)]) == [1]
+    assert sums([x], [gx.logsumexp(x, axis=1)]) == [2]
+
+
+def with_logsumexp(x):
+    """A softmax and the logarithm of what it is divided by."""
+    return [gx.logsumexp(x, axis=1), gx.nn.softmax(x)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "count"),
+    [
+        (with_logsumexp, 2),
+        (lambda x: [gx.nn.log_softmax(x), gx.nn.softmax(x)], 2),
+        # The second pair is of what the first one's sums have become.
+        (lambda x: [*with_logsumexp(x), *with_logsumexp(x + gx.nn.softmax(x))], 4),
+    ],
+    ids=["logsumexp", "log_softmax", "of a softmax"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_sum_that_is_there_in_two_parts_is_not_computed_again(outputs, count, dtype):
+    x = gx.input("x", ("N", 8), getattr(gx, np.dtype(dtype).name))
+    results = outputs(x)
+    assert sum(sums([x], results)) == count
+    f = gx.compile([x], results, cache=False)
+    array = np.random.default_rng(0).normal(size=(50, 8)).astype(dtype)
+    array[:5] = [
+        [0] * 8,
+        [1e5] * 8,
+        [-np.inf, *[0] * 7],
+        [np.nan, *[0] * 7],
+        [np.inf, *[0] * 7],
+    ]
+    array[5:9, 3:5] = 30.0
+    for found, wanted in zip(f(array), gx.evaluate(results, {x: array}), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=8 * np.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda p, w: [gx.where(p == 1, 0.0, p), gx.where(p == 1, 2.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 0.0, w), gx.where(p == 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p > 1, 0.0, p), gx.where(p > 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 0.0, p), gx.where(w == 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 1.0, p), gx.where(p == 1, 1.0, 0.0)],
+        lambda p, w: [gx.where(p == 1, 0.0, p)],
+    ],
+)
+def test_sums_that_are_not_the_two_parts_of_another_are_left(parts, x):
+    w = gx.input("w", ("N", 512))
+    results = [gx.sum(value, axis=1) for value in [x, *parts(x, w)]]
+    assert sum(sums([x, w], results)) == len(results)
+    both = [gx.where(x == 1, 0.0, x), gx.where(x == 1, 1.0, 0.0)]
+    assert sum(sums([x], [gx.sum(value, axis=1) for value in [x, *both]])) == 2
+    assert sum(sums([x], [gx.sum(x, axis=0), *(gx.sum(value, axis=1) for value in both)])) == 3
+
+
+# Where a result will be.
+
+
+def holders(others):
+    """The ops of results that hold the exponentials of a row first; results must be the reference's.
+
+    ``others`` makes the results of the exponentials and their sums.
+    """
+    x = gx.input("x", ("N", 512))
+    e = gx.exp(x)
+    outputs = others(e, gx.sum(e, axis=1, keepdims=True))
+    graph = fused([x], outputs)
+    array = np.random.default_rng(0).normal(size=(5, 512))
+    expected = gx.evaluate(outputs, {x: array})
+    for found in (run_source(graph, [array]), gx.compile([x], outputs, cache=False)(array)):
+        for one, other in zip(found, expected, strict=True):
+            # Sums of hundreds of terms of both signs.
+            scale = np.max(np.abs(other), initial=0)
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * scale)
+    return [result for kept, result in hosted([x], outputs) if kept == "exp"]
+
+
+@pytest.mark.parametrize(
+    ("others", "holder"),
+    [
+        (lambda e, s: [e - s], ["subtract"]),
+        # The last of those that read it: nobody reads it after.
+        (lambda e, s: [e - s, e * s], ["multiply"]),
+        (lambda e, s: [gx.sin(e), e - s], ["subtract"]),
+        # Read again behind the only result that is an array like it.
+        (lambda e, s: [e - s, gx.sum(e * gx.sum(gx.sin(e - s), 1, keepdims=True), 1)], []),
+        (lambda e, s: [e[:, ::-1] - s], []),
+        (lambda e, s: [gx.astype(e - s, gx.float32)], []),
+        (lambda e, s: [gx.concat([e - s, s], axis=1)], []),
+    ],
+    ids=["a row", "two", "one before", "read later", "other columns", "another dtype", "longer"],
+)
+def test_exponentials_lie_where_a_result_will_be(others, holder):
+    assert holders(others) == holder
 
 
 # Nothing is computed in vain.

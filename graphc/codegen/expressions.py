@@ -17,6 +17,7 @@ import numpy as np
 from graphc.errors import InvalidGraph
 from graphc.facts import ReadCode, ScalarCode
 from graphc.ir import SIZE, Node, uniform_value
+from graphc.ops.elementwise import where
 from graphc.types import SHORT_NAMES, DType, Shape, Size, int32
 
 MODULES = (
@@ -93,6 +94,8 @@ def template_of(node: Node) -> str:
 
 def scalar_operation(node: Node, operands: list[str]) -> str:
     """One application of an elementwise op to operands that are names or literals."""
+    if node.op is where and operands[0] in ("True", "False"):
+        return operands[1 if operands[0] == "True" else 2]
     dtype = node.args[0].dtype
     text = template_of(node).format(
         *operands, type=f"np.{node.dtype.name}", suffix=SHORT_NAMES[dtype]

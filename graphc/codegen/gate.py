@@ -16,6 +16,7 @@ from graphc.codegen.expressions import (
     size_names,
     template_of,
 )
+from graphc.codegen.interior import in_parts
 from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
 from graphc.fuse.chunks import (
@@ -29,9 +30,13 @@ from graphc.fuse.chunks import (
     private_size,
     run_shape,
 )
+from graphc.fuse.interior import interior
 from graphc.fuse.roles import Role, kept_axes, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step, Strips
+from graphc.fuse.singled import singled_out
 from graphc.ir import BROADCAST_TO, Graph, Node
+from graphc.ops.index import WITH_EDGES
+from graphc.ops.position import Position
 from graphc.types import Shape, product
 
 INDENT = "    "
@@ -96,6 +101,7 @@ class _Gate:
         self.schedule = schedule
         self.scratch = dict(schedule.scratch)
         self.replaced, self.chunks = replaced, chunks
+        self.hosts = dict(schedule.hosted)
         self.private = private_scratch(schedule, chunks)
         steps = list(schedule.nodes())
         self.sizes = tuple(sorted(_sizes_of([*steps, *body.nodes()])))
@@ -114,6 +120,12 @@ class _Gate:
         self.innermost = _innermost_loops(schedule.steps)
         # The counters of open loops that step through an array by more than an element.
         self.striding: set[str] = set()
+        self.has_edges = not schedule.flat and any(n.op in WITH_EDGES for n in body.nodes())
+        # Loops at the edge of another's range are short work, and not cut again.
+        self.at_an_edge = False
+        # Choices of one place in a row, and the lines that write there when the row is done.
+        self.singled: dict[Node, Node] = {}
+        self.written_last: dict[Node, list[str]] = {}
         self.totals: dict[Node, Total] = {}
         self.parts: dict[Node, str] = {}
         # What is known in each of the loops that are open, and their lines; the first is the function.
@@ -146,11 +158,12 @@ class _Gate:
         return None
 
     def _is_stored(self, node: Node) -> bool:
-        return node in self.scratch or node in self.body.outputs
+        return node in self.scratch or node in self.hosts or node in self.body.outputs
 
     def place(self, node: Node, index: Index) -> str:
         """The element in memory of a value at an index."""
-        name = self.names[self.replaced.get(node, node)]
+        holder = self.hosts.get(node, node)
+        name = self.names[self.replaced.get(holder, holder)]
         if self.schedule.flat:
             return f"{name}[{index[0] if index else '0'}]"
         self.striding.update(word for text in index[:-1] for word in _WORD.findall(text))
@@ -219,6 +232,8 @@ class _Gate:
     def _step(self, step: Step) -> None:
         if isinstance(step, Loop):
             self._loop(step)
+        elif any(step is choice.args[0] for choice in self.singled):
+            return  # Its only reader does without.
         elif role(step) is Role.REDUCE:
             value = self._operand(step.args[0], False)
             self.emit(len(self.scopes) - 1, self.totals[step].element(value))
@@ -226,12 +241,31 @@ class _Gate:
             self._statement(step)
 
     def _statement(self, node: Node) -> None:
+        if node in self.singled:
+            self._all_but_one(node)
+            return
         template = template_of(node)
         operands = [
             self._operand(arg, template.count(f"{{{k}}}") > 1) for k, arg in enumerate(node.args)
         ]
-        self._bind(node, self._element_name(node), scalar_operation(node, operands))
+        text = scalar_operation(node, operands)
+        if text in self.depth_of and not self._is_stored(node):
+            self.remember(node, text, self.depth_of[text])
+            return
+        self._bind(node, self._element_name(node), text)
         self.store(node, len(self.own_index(node)))
+
+    def _all_but_one(self, node: Node) -> None:
+        """Writes what is chosen everywhere but at one place, and remembers what to write there."""
+        place, chosen, other = (
+            self._operand(arg, True) for arg in (self.singled[node], *node.args[1:])
+        )
+        index = self.own_index(node)
+        self.emit(len(index), f"{self.place(node, index)} = {other}")
+        self.written_last[node] = [
+            f"if 0 <= {place} < {node.shape[-1]}:",
+            f"{INDENT}{self.place(node, (*index[:-1], place))} = {chosen}",
+        ]
 
     def _element_name(self, node: Node) -> str:
         # A stored value's array has its name, so the element needs another.
@@ -252,18 +286,21 @@ class _Gate:
         for each in totals:
             self.emit(depth, *each.before(depth))
         first, last = self.bounds[:2] if self.chunks and depth == 0 else ("0", str(loop.size))
+        singled = self._singled_out(loop)
         if isinstance(loop, Strips):
             lines = self._strips(loop, first, last)
         elif is_long(loop) and any(t.in_parts and t.inner == depth for t in totals):
             start = _fresh(self.taken, "start")
-            bounds = f"{start}, accumulate.minimum({start} + {BLOCK}, {last})"
+            bounds = (start, f"accumulate.minimum({start} + {BLOCK}, {last})")
             lines = self._iterations(loop, bounds, f"{start} // {BLOCK}")
             lines = _loop_of(start, f"{first}, {last}, {BLOCK}", lines)
         else:
-            lines = self._iterations(loop, last if first == "0" else f"{first}, {last}", "")
+            lines = self._iterations(loop, (first, last), "")
         if not lines:
             return  # Nothing in it depends on its counter.
         self.emit(depth, *lines)
+        for node in singled:
+            self.emit(depth, *self.written_last[node])
         for each in totals:
             self.emit(depth, *each.after(depth))
             if each.is_variable and each.first_inner == depth and not each.kept:
@@ -280,30 +317,60 @@ class _Gate:
         lines = [f"{stop} = accumulate.minimum({start} + {strip}, {last})"]
         for part in loop.body:
             assert isinstance(part, Loop)
-            lines += self._iterations(part, f"{start}, {stop}", f"{start} // {strip}")
+            lines += self._iterations(part, (start, stop), f"{start} // {strip}")
         return _loop_of(start, f"{first}, {last}, {strip}", lines)
 
-    def _iterations(self, loop: Loop, bounds: str, block: str) -> list[str]:
-        """A loop over a range; ``block`` is the number of the block of its axis that it is."""
+    def _singled_out(self, loop: Loop) -> dict[Node, Node]:
+        """The choices of one place in a loop that all of a row passes through."""
+        if self.schedule.flat or isinstance(loop, Strips) or (self.chunks and loop.axis == 0):
+            return {}
+        found = {
+            choice: place
+            for choice, place in singled_out(loop, self.uses).items()
+            if self._is_stored(choice) and not self._is_stored(choice.args[0])
+        }
+        self.singled |= found
+        return found
+
+    def _iterations(self, loop: Loop, bounds: tuple[str, str], block: str) -> list[str]:
+        """The lines of a loop over a range; ``block`` is the number of the block of its axis that it is."""
         totals = [self._total(node) for node in _reductions(loop)]
-        counter = self.counters[loop.axis]
-        self.striding.discard(counter)
-        body = self._body(loop)
-        if not body:
+        lines = self._range(loop, bounds)
+        if not lines:
             return []
-        is_rolled = bounds == str(loop.size) and self._stays_rolled(loop)
         return [
             *(line for each in totals for line in each.before_part(loop.axis)),
-            *_loop_of(counter, bounds, body, "loops.rolled" if is_rolled else "range"),
+            *lines,
             *(line for each in totals for line in each.after_part(loop.axis, block)),
         ]
+
+    def _range(self, loop: Loop, bounds: tuple[str, str]) -> list[str]:
+        """The lines of a loop over a range, or of its parts where what is read depends on the place."""
+        axis, counter = loop.axis, str(self.counters[loop.axis])
+        self.striding.discard(counter)
+        anywhere = _with_counter(self.counters, axis, Position(counter, 0, loop.size))
+        may_cut = self.has_edges and not self.at_an_edge
+        cut = interior(loop, anywhere) if may_cut else None
+        if not cut:
+            body = self._body(loop, anywhere)
+            text = ", ".join(bounds) if bounds[0] != "0" else bounds[1]
+            is_rolled = text == str(loop.size) and self._stays_rolled(loop)
+            return body and _loop_of(counter, text, body, "loops.rolled" if is_rolled else "range")
+        low, high, step = (_fresh(self.taken, name) for name in ("low", "high", "k"))
+        known = Position(counter, cut.before, loop.size - cut.after)
+        inside = self._body(loop, _with_counter(self.counters, axis, known))
+        self.at_an_edge = True
+        elsewhere = self._body(loop, anywhere)
+        self.at_an_edge = False
+        names = (counter, low, high, step)
+        return in_parts(cut, loop, bounds, names, (inside, elsewhere))
 
     def _stays_rolled(self, loop: Loop) -> bool:
         """Whether a loop over a row of known length reads it in vectors: LLVM would unroll it otherwise."""
         size = loop.size
         if not isinstance(size, int) or size > UNROLLED or has_loops(loop) or loop.axis == 0:
             return False
-        if self.counters[loop.axis] in self.striding:
+        if str(self.counters[loop.axis]) in self.striding:
             return False
         width = size * min(node.dtype.itemsize for node in loop.nodes())
         if any(not total.is_variable for total in map(self._total, _reductions(loop))):
@@ -311,12 +378,14 @@ class _Gate:
             return size >= MASKED or width % VECTOR == 0
         return size > INTERLEAVED or width >= VECTOR
 
-    def _body(self, loop: Loop) -> list[str]:
+    def _body(self, loop: Loop, counters: Index) -> list[str]:
+        around, self.counters = self.counters, counters
         self.scopes.append([])
         self.locals.append({})
         for step in loop.body:
             self._step(step)
         self.locals.pop()
+        self.counters = around
         return self.scopes.pop()
 
     def _total(self, node: Node) -> Total:
@@ -404,6 +473,10 @@ def _loop_of(counter: str, bounds: str, body: Iterable[str], over: str = "range"
 
 def _reductions(loop: Loop) -> list[Node]:
     return [node for node in dict.fromkeys(loop.nodes()) if role(node) is Role.REDUCE]
+
+
+def _with_counter(counters: Index, axis: int, counter: str) -> Index:
+    return (*counters[:axis], counter, *counters[axis + 1 :])
 
 
 def _innermost_loops(steps: Sequence[Step]) -> dict[Node, Loop]:

@@ -28,6 +28,7 @@ from graphc.fuse.chunks import Chunks, Kind, chunks
 from graphc.fuse.memory import MemoryPlan, part_bytes
 from graphc.fuse.roles import Role, role
 from graphc.ir import CONSTANT, Array, Graph, Node, requirements, uniform_value
+from graphc.ops.elementwise import rounded
 from graphc.types import Dimension, Requirement, Size
 
 WORD = re.compile(r"[A-Za-z_]\w*")
@@ -220,7 +221,9 @@ class _Module:
         schedule = node.attrs["schedule"]
         chunked = chunks(body, schedule, self.threads)
         gate = gate_source(wanted, body, schedule, self.names, replaced, chunked)
-        exact = not self.shared.isdisjoint(body.nodes())
+        exact = not self.shared.isdisjoint(body.nodes()) or any(
+            step.op is rounded for step in schedule.nodes()
+        )
         self.functions.append(["@exact_gate" if exact else "@gate", *gate.lines])
         for result, operand in replaced.items():
             self.lines.append(f"{self.names[result]} = {self.names[operand]}")

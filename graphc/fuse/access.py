@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from graphc.dump import is_number
@@ -10,6 +11,8 @@ from graphc.fuse.roles import Role, kept_axes, role
 from graphc.ir import Node
 
 Index = tuple[str, ...]
+
+_WORD = re.compile(r"\w+")
 
 UNKNOWN = "[?]"
 """Stands for an element: it looks like a read of memory, so index maps guard it."""
@@ -72,6 +75,18 @@ def _reads(node: Node, index: Index) -> list[tuple[Node, Index]]:
 def is_checked(index: Index) -> bool:
     """Whether an index is a value of the graph, which may be out of range."""
     return any("kernels.position(" in text for text in index)
+
+
+def depends_on(node: Node, axis: int) -> bool:
+    """Whether an element of ``node`` is another, or in another place, in each iteration over ``axis``."""
+
+    def element(node: Node, index: Index) -> str:
+        lowering = node.op.lowering
+        if role(node) is Role.READ and isinstance(lowering, ReadCode) and not is_number(node):
+            return lowering.read(node, index, lambda k, inner: element(node.args[k], inner))
+        return UNKNOWN if is_number(node) else f"[{', '.join(index)}]"
+
+    return counters(axis + 1)[axis] in _WORD.findall(element(node, counters(len(node.shape))))
 
 
 def stays_inside(producer: Node, index: Index, axis: int) -> bool:

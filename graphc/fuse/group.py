@@ -132,7 +132,8 @@ def _title(results: Sequence[Node], body: Sequence[Node]) -> str:
     named = [NOTES.names[node] for node in results if node in NOTES.names]
     if named:
         return "_".join(named[:3])
-    ops = [node.op.name for node in body if node.op.name not in ("copy", "cast", "broadcast_to")]
+    silent = ("copy", "cast", "broadcast_to", "rounded")
+    ops = [node.op.name for node in body if node.op.name not in silent]
     return "_".join(dict.fromkeys(ops[-3:])) or "copy"
 
 

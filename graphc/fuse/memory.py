@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphc.dump import Names, is_number
-from graphc.fuse.access import Accesses, counters, operands
+from graphc.dump import Names
+from graphc.fuse.access import operands
 from graphc.fuse.chunks import Part, chunks, private_scratch, private_size
+from graphc.fuse.overlay import may_replace
 from graphc.fuse.roles import Role, role
 from graphc.fuse.schedule import Schedule
 from graphc.ir import Graph, Node
@@ -228,26 +229,15 @@ def _in_place(
     found: dict[Node, Node] = {}
     if not dying:
         return found
-    order = list(gate.attrs["schedule"].nodes())
+    schedule: Schedule = gate.attrs["schedule"]
+    order = list(schedule.nodes())
+    guest_of = {result: guest for guest, result in schedule.hosted}
     for result in body.outputs:
         if result in outputs or role(result) is not Role.LOOP:
             continue
+        written = order.index(guest_of.get(result, result))
         for operand, inner in dying.items():
-            if operand not in found.values() and _may_replace(inner, result, order):
+            if operand not in found.values() and may_replace(inner, result, order, written):
                 found[result] = operand
                 break
     return found
-
-
-def _may_replace(operand: Node, result: Node, order: Sequence[Node]) -> bool:
-    """Whether no element of ``operand`` is read after the element of ``result`` at its index is written."""
-    if operand.shape != result.shape or operand.dtype != result.dtype or is_number(operand):
-        return False
-    accesses = Accesses()
-    own = counters(len(result.shape))
-    written = order.index(result)
-    for place, node in enumerate(order):
-        for source, index in accesses.of(node):
-            if source is operand and (index != own or place > written):
-                return False
-    return True

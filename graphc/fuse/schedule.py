@@ -20,6 +20,7 @@ from typing import TypeAlias
 import networkx as nx
 
 from graphc.fuse.access import Accesses, Index, counters, is_checked, stays_inside
+from graphc.fuse.overlay import hosted
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.strips import SHORT, Strip, parts, strip_of
 from graphc.ir import BROADCAST_TO, Graph, Node
@@ -43,11 +44,7 @@ class Loop:
 
     def nodes(self) -> Iterator[Node]:
         """All nodes computed in this loop, in order, as often as they are computed."""
-        for step in self.body:
-            if isinstance(step, Loop):
-                yield from step.nodes()
-            else:
-                yield step
+        return _in_steps(self.body)
 
 
 @dataclass(frozen=True)
@@ -64,21 +61,22 @@ class Schedule:
 
     ``flat`` says that one loop runs over all elements, whatever their axes. ``scratch`` are values that
     later loops read, each with the number of leading axes that it lacks in memory, because all its readers
-    are in the same iteration of as many loops. In memory ``in_strip`` have the rows of a strip only.
+    are in the same iteration of as many loops. ``hosted`` are such values that lie in the memory of a result
+    instead, each with the result. In memory ``in_strip`` have the rows of a strip only.
     """
 
     steps: tuple[Step, ...]
     scratch: tuple[tuple[Node, int], ...] = ()
     flat: bool = False
     in_strip: frozenset[Node] = frozenset()
+    hosted: tuple[tuple[Node, Node], ...] = ()
 
     def __str__(self) -> str:
         return "schedule"
 
     def nodes(self) -> Iterator[Node]:
         """All nodes in the order in which they are computed, as often as they are."""
-        for step in self.steps:
-            yield from step.nodes() if isinstance(step, Loop) else (step,)
+        return _in_steps(self.steps)
 
     def shape(self, node: Node) -> Shape:
         """The shape in memory of a scratch value."""
@@ -88,6 +86,11 @@ class Schedule:
             assert loop.strip
             return (loop.strip.longest, *node.shape[1:])
         return node.shape[dict(self.scratch)[node] :]
+
+
+def _in_steps(steps: Sequence[Step]) -> Iterator[Node]:
+    for step in steps:
+        yield from step.nodes() if isinstance(step, Loop) else (step,)
 
 
 def schedule(body: Graph) -> Schedule:
@@ -302,13 +305,15 @@ def _with_memory(
             crossing[node] = 0
             beyond_strip.add(node)
     in_memory = {n: k for n, k in crossing.items() if n not in again}
-    scratch = tuple((n, k) for n, k in in_memory.items() if n not in body.outputs)
     if again:
         kept = {*in_memory, *body.outputs}
         steps = _needed(_with_copies(steps, path, kept, nodes), kept, accesses)
+    scratch = [n for n in in_memory if n not in body.outputs]
+    guests = hosted(scratch, body.outputs, list(_in_steps(steps)))
+    own = tuple((n, in_memory[n]) for n in scratch if n not in guests)
     has_strips = any(isinstance(step, Strips) for step in steps)
-    in_strip = {n for n, k in scratch if has_strips and k == 0} - beyond_strip
-    return Schedule(steps, scratch, in_strip=frozenset(in_strip))
+    in_strip = {n for n, k in own if has_strips and k == 0} - beyond_strip
+    return Schedule(steps, own, in_strip=frozenset(in_strip), hosted=tuple(guests.items()))
 
 
 def _in_one_strip(producer: Node, first: Path, second: Path) -> bool:

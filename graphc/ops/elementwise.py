@@ -82,6 +82,17 @@ copy: Op = elementwise(
     samples=(_any,),
     cost=0,
 )
+rounded: Op = elementwise(
+    "rounded",
+    dtypes=FLOATS,
+    reference=lambda x: x,
+    code="{0}",
+    vjp=lambda g, out, x: (g,),
+    samples=(_any,),
+    cost=0,
+)
+"""The operand, where it is computed more than once: no product is merged with a sum in its gates."""
+
 add: Op = elementwise(
     "add",
     dtypes=NUMBERS,

@@ -11,6 +11,7 @@ from graphc.facts import Domain, KernelCode, ReadCode, Sample
 from graphc.ir import Array, Node, Op, Rejected, broadcast, filled, size_node
 from graphc.ops.discrete import equal
 from graphc.ops.elementwise import cast, where
+from graphc.ops.position import below, condition, shifted
 from graphc.ops.shape import Index, Operand, expand_dims, iota, reshaped
 from graphc.types import (
     ALL_DTYPES,
@@ -47,8 +48,7 @@ def _slice_reference(
 def _affine(start: Dimension, step: int, index: str) -> str:
     if index == "0":
         return str(start)
-    scaled = index if step == 1 else f"{step} * ({index})"
-    return scaled if start == 0 else f"{start} + {scaled}"
+    return shifted(index if step == 1 else f"{step} * ({index})", start)
 
 
 def _read_slice(node: Node, index: Index, operand: Operand) -> str:
@@ -121,21 +121,34 @@ def _embed_reference(x: Array, *, axis: int, start: int, step: int, size: int) -
 def _read_embed(node: Node, index: Index, operand: Operand) -> str:
     axis, start, step = (node.attrs[k] for k in ("axis", "start", "step"))
     count, here = node.args[0].shape[axis], index[axis]
-    if count == 1:
-        condition, offset = f"{here} == {start}", "0"
-    elif step == 1:
-        offset = here if start == 0 else f"({here} - {_factor(start)})"
-        condition = f"0 <= {offset} < {count}"
+    if step == 1 or count == 1:
+        offset = "0" if count == 1 else shifted(here, -start)
+        inside = condition(here, start, start + count)
     else:
         distance = f"({here} - {_factor(start)})"
         offset = f"{distance} // {step}"
-        condition = f"{distance} % {step} == 0 and 0 <= {offset} < {count}"
+        inside = f"{distance} % {step} == 0 and 0 <= {offset} < {count}"
     value = operand(0, (*index[:axis], offset, *index[axis + 1 :]))
-    return _choice(condition, value, zero_of(node.dtype))
+    return _choice(inside, value, zero_of(node.dtype))
+
+
+def edges(node: Node, index: Index) -> list[tuple[str, Dimension]]:
+    """Where what an embedding or a join reads changes: a position along an axis, and its value there."""
+    axis = node.attrs["axis"] if node.op in WITH_EDGES else 0
+    if node.op is embed and (node.attrs["step"] == 1 or node.args[0].shape[axis] == 1):
+        start = node.attrs["start"]
+        return [(index[axis], start), (index[axis], start + node.args[0].shape[axis])]
+    if node.op is concat:
+        return [(index[axis], start) for start in _starts(node)[1:-1]]
+    return []
 
 
 def _choice(condition: str, value: str, other: str) -> str:
     """``value`` where ``condition`` holds; an element of an array is read only where it does."""
+    if condition in ("True", "False"):
+        return value if condition == "True" else other
+    if (value, other) == ("True", "False"):
+        return f"({condition})"
     if "[" in value or "[" in other:
         return f"({value} if {condition} else {other})"
     return f"scalar.select({condition}, {value}, {other})"
@@ -198,21 +211,25 @@ def _infer_concat(*types: TensorType, axis: int) -> TensorType:
     return first.with_shape(total if i == axis else s for i, s in enumerate(first.shape))
 
 
-def _read_concat(node: Node, index: Index, operand: Operand) -> str:
-    axis = node.attrs["axis"]
+def _starts(node: Node) -> list[Dimension]:
+    """Where the operands of a join start along its axis, and where the last one ends."""
     starts: list[Dimension] = [0]
     for arg in node.args:
-        starts.append(starts[-1] + arg.shape[axis])
+        starts.append(starts[-1] + arg.shape[node.attrs["axis"]])
+    return starts
+
+
+def _read_concat(node: Node, index: Index, operand: Operand) -> str:
+    axis, starts = node.attrs["axis"], _starts(node)
 
     def between(first: int, last: int) -> str:
         """The element where it is one of the operands from ``first`` to before ``last``, by halving."""
         if last - first == 1:
-            start = starts[first]
-            here = index[axis] if start == 0 else f"{index[axis]} - ({start})"
+            here = shifted(index[axis], -starts[first])
             return operand(first, (*index[:axis], here, *index[axis + 1 :]))
         middle = (first + last) // 2
-        condition = f"{index[axis]} < {starts[middle]}"
-        return _choice(condition, between(first, middle), between(middle, last))
+        is_before = below(index[axis], starts[middle])
+        return _choice(is_before, between(first, middle), between(middle, last))
 
     return between(0, len(node.args))
 
@@ -239,6 +256,10 @@ concat: Op = Op(
     ),
     dtypes=ALL_DTYPES,
 )
+
+
+WITH_EDGES = (embed, concat)
+"""What is read through these depends on the place: see `edges`."""
 
 
 # Gathering and scattering.

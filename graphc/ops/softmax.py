@@ -163,6 +163,33 @@ softmax: Op = gate(
 )
 
 
+def _infer_scaled(g: TensorType, x: TensorType, *, axes: Axes) -> TensorType:
+    require_one_type((infer_reduced(x, axes=axes), g))
+    return x
+
+
+def _expand_scaled(g: Node, x: Node, *, axes: Axes) -> Node:
+    powers = exp(_shifted(x, axes))
+    return powers * spread(g * reciprocal(sum_(powers, axes=axes)), x, axes)
+
+
+scaled_softmax: Op = gate(
+    "scaled_softmax",
+    infer=_infer_scaled,
+    expand=_expand_scaled,
+    reference=lambda g, x, *, axes: np.expand_dims(g, axes) * _softmax_reference(x, axes=axes),
+    vjp=lambda h, out, g, x, *, axes: (
+        sum_(h * softmax(x, axes=axes), axes=axes),
+        softmax_gradient(spread(g, x, axes) * h, softmax(x, axes=axes), axes=axes),
+    ),
+    samples=(
+        Sample(((3,), (3, 4)), {"axes": (1,)}, (WIDE, WIDE)),
+        Sample(((4,), (3, 4)), {"axes": (0,)}, (WIDE, WIDE)),
+    ),
+)
+"""Every row of softmax(x) times a number of its own, which takes one product for an element."""
+
+
 def _expand_log_softmax(x: Node, *, axes: Axes) -> Node:
     # The maximum is taken off first: subtracting one large logsumexp would cancel.
     shifted = _shifted(x, axes)
@@ -368,7 +395,7 @@ def _expand_cross_entropy_gradient(g: Node, x: Node, labels: Node) -> Node:
     position = iota(shape=x.shape, axis=last, dtype=int64)
     chosen = spread(wrapped(labels, x.shape[-1]), position, (last,))
     at_label = -g * pick(softmax_complement(x, axes=(last,)), labels)
-    elsewhere = spread(g, x, (last,)) * softmax(x, axes=(last,))
+    elsewhere = scaled_softmax(g, x, axes=(last,))
     return where(equal(position, chosen), spread(at_label, x, (last,)), elsewhere)
 
 
