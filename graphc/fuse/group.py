@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-import networkx as nx
-
 from graphc.dump import is_number
 from graphc.fuse.access import Accesses, Index, operands, stays_inside
+from graphc.fuse.order import connected, in_order
 from graphc.fuse.recompute import BYTES_PER_OPERATION, sources, values_to_recompute
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import schedule, shares_loop, traffic, work
@@ -87,19 +86,18 @@ def _only_loops_read(node: Node, users: Users) -> bool:
 def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
     accesses = Accesses()
     level = _levels(nodes, users, accesses)
-    links = nx.Graph()
+    links: list[tuple[object, object]] = []
     for node in level:
-        links.add_node(node)
+        links.append((node, node))
         place = (space(node), level[node])
         for producer, index in accesses.of(node):
             if level.get(producer) == level[node] and _in_one_loop(producer, index, node, level):
-                links.add_edge(node, producer)
-        for source in sources(node):
-            links.add_edge(node, (place, source))
+                links.append((node, producer))
+        links += ((node, (place, source)) for source in sources(node))
     position = {node: i for i, node in enumerate(nodes)}
     groups = [
         sorted((n for n in part if isinstance(n, Node)), key=position.__getitem__)
-        for part in nx.connected_components(links)
+        for part in connected(links)
     ]
     pieces = [
         group[start : start + LARGEST_GATE]
@@ -227,14 +225,11 @@ def _bodies(
 
 
 def _order(unit_of: dict[Node, int]) -> list[int]:
-    position: dict[int, int] = {}
-    units = nx.DiGraph()
-    for i, (node, unit) in enumerate(unit_of.items()):
-        position.setdefault(unit, i)
-        units.add_node(unit)
-        others = (unit_of[arg] for arg in operands(node))
-        units.add_edges_from((other, unit) for other in others if other != unit)
-    return list(nx.lexicographical_topological_sort(units, key=position.__getitem__))
+    before: dict[int, set[int]] = {unit: set() for unit in unit_of.values()}
+    for node, unit in unit_of.items():
+        before[unit].update(unit_of[arg] for arg in operands(node))
+        before[unit].discard(unit)
+    return in_order(before)
 
 
 def _make_gate(body: Graph, new: dict[Node, Node]) -> None:
