@@ -8,6 +8,7 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
+from . import accumulate
 from .gate import gate
 
 __all__ = ["position", "product_of_others", "scatter_add"]
@@ -98,4 +99,4 @@ def product_of_others(x: Any, out: Any, rows: int, n: int) -> None:
             after = x[start + n - 1]
             for i in range(n - 2, -1, -1):
                 out[start + i] *= after
-                after *= x[start + i]
+                after = accumulate.multiply(after, x[start + i])
