@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from graphc.dump import is_number
 from graphc.facts import ReadCode
@@ -32,21 +33,26 @@ def operands(node: Node) -> Iterator[Node]:
 
 
 class Accesses:
-    """Remembers, for every operand, what is read of which array or 0-d value."""
+    """Remembers, for every node and operand, what is read of which array or 0-d value."""
 
     def __init__(self) -> None:
-        self._known: dict[Node, tuple[tuple[Node, Index], ...]] = {}
+        self._by_node: dict[Node, tuple[tuple[Node, Index], ...]] = {}
+        self._by_operand: dict[Node, tuple[tuple[Node, Index], ...]] = {}
 
-    def of(self, node: Node) -> Iterator[tuple[Node, Index]]:
+    def of(self, node: Node) -> tuple[tuple[Node, Index], ...]:
         """Each value that a loop node or reduction reads, with the index in its loop counters."""
-        for arg in node.args:
-            if role(arg) is not Role.READ:
-                if not is_number(arg):
-                    yield arg, counters(len(arg.shape))
-                continue
-            if arg not in self._known:
-                self._known[arg] = tuple(_reads(arg, counters(len(arg.shape))))
-            yield from self._known[arg]
+        if node not in self._by_node:
+            self._by_node[node] = tuple(chain.from_iterable(map(self._read_through, node.args)))
+        return self._by_node[node]
+
+    def _read_through(self, operand: Node) -> tuple[tuple[Node, Index], ...]:
+        if operand not in self._by_operand:
+            own = counters(len(operand.shape))
+            if role(operand) is Role.READ:
+                self._by_operand[operand] = tuple(_reads(operand, own))
+            else:
+                self._by_operand[operand] = () if is_number(operand) else ((operand, own),)
+        return self._by_operand[operand]
 
 
 def _reads(node: Node, index: Index) -> list[tuple[Node, Index]]:

@@ -228,26 +228,35 @@ def _in_place(
     found: dict[Node, Node] = {}
     if not dying:
         return found
-    order = list(gate.attrs["schedule"].nodes())
+    reads = _Reads(gate.attrs["schedule"])
     for result in body.outputs:
         if result in outputs or role(result) is not Role.LOOP:
             continue
         for operand, inner in dying.items():
-            if operand not in found.values() and _may_replace(inner, result, order):
+            if operand not in found.values() and reads.may_replace(inner, result):
                 found[result] = operand
                 break
     return found
 
 
-def _may_replace(operand: Node, result: Node, order: Sequence[Node]) -> bool:
-    """Whether no element of ``operand`` is read after the element of ``result`` at its index is written."""
-    if operand.shape != result.shape or operand.dtype != result.dtype or is_number(operand):
-        return False
-    accesses = Accesses()
-    own = counters(len(result.shape))
-    written = order.index(result)
-    for place, node in enumerate(order):
-        for source, index in accesses.of(node):
-            if source is operand and (index != own or place > written):
-                return False
-    return True
+class _Reads:
+    """Where in a gate its values are written, and each is read for the last time, if at its own index."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._written: dict[Node, int] = {}
+        self._last: dict[Node, int] = {}
+        self._elsewhere: set[Node] = set()
+        accesses = Accesses()
+        for place, node in enumerate(schedule.nodes()):
+            self._written.setdefault(node, place)
+            for source, index in accesses.of(node):
+                self._last[source] = place
+                if index != counters(len(source.shape)):
+                    self._elsewhere.add(source)
+
+    def may_replace(self, operand: Node, result: Node) -> bool:
+        """Whether no element of ``operand`` is read after that of ``result`` at its index is written."""
+        if operand.shape != result.shape or operand.dtype != result.dtype or is_number(operand):
+            return False
+        ends = self._last.get(operand, -1) <= self._written[result]
+        return ends and operand not in self._elsewhere
