@@ -43,10 +43,25 @@ _SHARED = (
 )
 
 
+class _Library(AOTCodeLibrary):
+    """Optimised once, as a whole.
+
+    Numba does so before, too, function by function and then cheaply, to find counts of references that cancel
+    out. Generated code has none.
+    """
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        builder = self._codegen._pass_builder()
+        builder.getModulePassManager().run(self._final_module, builder)
+
+
 class _Codegen(JITCPUCodegen):
     """Makes the code that Numba would run in this process, but leaves loading it to `loaded`."""
 
-    _library_class = AOTCodeLibrary  # type: ignore[assignment]
+    _library_class = _Library  # type: ignore[assignment]
 
     def _add_module(self, module: Any) -> None:
         pass
