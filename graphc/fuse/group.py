@@ -150,7 +150,9 @@ def fuse(graph: Graph, bytes_per_operation: float = BYTES_PER_OPERATION) -> Grap
         if role(node) is not Role.READ:
             unit_of[node] = gate_of.get(node, len(groups) + len(unit_of))
     order = _order(unit_of)
-    recomputed = values_to_recompute(nodes, users, gate_of, bytes_per_operation)
+    # Of a gate that has been cut nothing is computed again: the pieces would grow to what was cut.
+    stored = {n for group in groups if len(group) == LARGEST_GATE for n in group}
+    recomputed = values_to_recompute(nodes, users, gate_of, stored, bytes_per_operation)
     _keep_gates_short(groups, recomputed)
     bodies = _bodies(graph, groups, order, recomputed, unit_of)
     single = {unit: node for node, unit in unit_of.items() if node not in gate_of}
@@ -186,13 +188,7 @@ def _closure(outputs: Iterable[Node], group: set[Node], recomputed: set[Node]) -
 
 
 def _keep_gates_short(groups: Sequence[Sequence[Node]], recomputed: set[Node]) -> None:
-    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`.
-
-    Of a gate that has been cut, nothing is computed again: the pieces would grow to what was cut.
-    """
-    for group in groups:
-        if len(group) == LARGEST_GATE:
-            recomputed.difference_update(group)
+    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`."""
     for group in groups:
         computed = _closure(group, set(group), recomputed)
         if len(computed) > LARGEST_GATE:

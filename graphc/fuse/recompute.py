@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, combinations
@@ -152,15 +152,17 @@ def values_to_recompute(
     nodes: Sequence[Node],
     users: Users,
     gate_of: Mapping[Node, int],
+    stored: Set[Node] = frozenset(),
     bytes_per_operation: float = BYTES_PER_OPERATION,
 ) -> set[Node]:
     """The elementwise nodes that gates other than their own compute again instead of reading an array.
 
     ``nodes`` is the graph in topological order, ``users`` tells who reads each node (None is the caller),
-    ``gate_of`` numbers the gate of every loop node and reduction.
+    ``gate_of`` numbers the gate of every loop node and reduction; ``stored`` are nodes that are never
+    computed again.
     """
     reads = {node: _arrays_read(node) for node in nodes if node in gate_of}
-    candidates = {node for node in reads if _is_candidate(node, users, gate_of)}
+    candidates = {n for n in reads if n not in stored and _is_candidate(n, users, gate_of)}
     wanted = _gates_in_need(reads, gate_of, candidates)
     reading = _reading_gates(reads, gate_of)
     values: dict[Node, Value] = {}
