@@ -154,7 +154,16 @@ def test_what_a_loop_assigns_is_unknown_behind_it():
             out[i] = x[i]
         out[0] = i
 
+    @gate
+    def either(x, out, n):
+        if n > 2:
+            value = 1.0
+        else:
+            value = 2.0
+        out[0] = value
+
     assert "value has no value here" in refused(last)
+    assert "value has no value here" in refused(either)
     assert "i has no value here" in refused(counter)
 
 
@@ -172,6 +181,7 @@ def test_a_name_has_one_type():
 REFUSED = {
     "while n > 0:\n        n -= 1": "a gate cannot contain While",
     "for value in x:\n        out[0] = value": "a loop of a gate is over a range",
+    "for i in range(n):\n        pass\n    else:\n        out[0] = 1": "else behind a loop",
     "for i in range(0, n, n):\n        out[i] = x[i]": "the step of a range is a literal",
     "for i in range(x[0]):\n        out[i] = x[i]": "the bounds of a range are integers",
     "out[0] = sum([x[0], x[1]])": "a gate cannot contain List",

@@ -6,7 +6,7 @@ instructions are written as it is met. Numba's own compiler, made for all of Pyt
 compiling such code. What operations mean is Numba's here too, see `graphc.runtime.operations`.
 
 A name that is assigned once stands for its value; any other is a place in memory that LLVM makes registers
-of. Names that are first assigned in a loop or a branch are unknown behind it.
+of. What is first assigned in a loop or a branch is unknown behind it.
 """
 
 from __future__ import annotations
@@ -209,12 +209,15 @@ class _Gate(ast.NodeVisitor):
         if name not in self.places:
             place = cgutils.alloca_once(self.builder, self.context.get_value_type(kind), name=name)
             self.places[name] = Computed(kind, place)
+        self.names.setdefault(name, self.places[name])
         wanted, place = self.places[name]
         if kind != wanted and self.operations.unified(value, self.places[name]) != wanted:
             raise TypingError(f"{name} is {wanted} and {kind}")
         self.builder.store(self.operations.convert(value, wanted), place)
 
     def visit_For(self, node: ast.For) -> None:
+        if node.orelse:
+            raise TypingError("a gate cannot contain else behind a loop")
         first, last, step = self._range(node.iter)
         builder = self.builder
         before = builder.block
@@ -270,11 +273,9 @@ class _Gate(ast.NodeVisitor):
         return Known(node.value)
 
     def visit_Name(self, node: ast.Name) -> Operand:
-        if node.id in self.places:
-            kind, place = self.places[node.id]
-            return Computed(kind, self.builder.load(place))
         if node.id in self.names:
-            return self.names[node.id]
+            kind, value = self.names[node.id]
+            return Computed(kind, self.builder.load(value) if node.id in self.places else value)
         if node.id in self.outside:
             return Known(self.outside[node.id])
         raise TypingError(f"{node.id} has no value here")
@@ -399,19 +400,25 @@ def _names_outside(function: Any) -> ChainMap[str, Any]:
 
 
 def _changing_names(tree: ast.FunctionDef) -> set[str]:
-    """The names that are assigned in more than one place."""
+    """The names that are assigned in more than one place, or in terms of themselves."""
     times = Counter(argument.arg for argument in tree.args.args)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] * 2
-            for target in targets:
-                times.update(n.id for n in _stored(target))
+    for target, count in _targets(tree.body):
+        for item in target.elts if isinstance(target, ast.Tuple) else (target,):
+            if isinstance(item, ast.Name):
+                times[item.id] += count
     return {name for name, count in times.items() if count > 1}
 
 
-def _stored(target: ast.expr) -> list[ast.Name]:
-    """The names that an assignment to ``target`` gives a value."""
-    return [n for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+def _targets(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.expr, int]]:
+    """What is assigned, also inside other statements, and how often it has a value by that."""
+    for statement in statements:
+        if isinstance(statement, ast.Assign):
+            yield from ((target, 1) for target in statement.targets)
+        elif isinstance(statement, ast.AugAssign):
+            yield statement.target, 2
+        elif isinstance(statement, ast.For | ast.If):
+            yield from _targets(statement.body)
+            yield from _targets(statement.orelse)
 
 
 def _identifier(target: ast.expr) -> str:
