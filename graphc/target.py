@@ -80,11 +80,8 @@ class _Context(CPUContext):
         self._internal_codegen = codegen()
 
     def load_additional_registries(self) -> None:
-        # Not at the top of this file: a process that finds its machine code on disk needs none of them.
-        for name in _DEFINITIONS:
-            importlib.import_module(name)
-        for name in _TABLES:
-            self.install_registry(importlib.import_module(name).registry)
+        for registry in _registries():
+            self.install_registry(registry)
 
     def post_lowering(self, mod: Any, library: Any) -> None:
         # Generated code owns no memory, so it needs no part of Numba's runtime.
@@ -100,6 +97,15 @@ class _Context(CPUContext):
                 raise
         cpu_target.target_context.refresh()
         return super().get_function(fn, sig, False)
+
+
+@cache
+def _registries() -> tuple[Any, ...]:
+    """The tables of Numba that generated code needs; what is in the table of built-in ones is loaded, too."""
+    # Not at the top of this file: a process that finds its machine code on disk needs none of them.
+    for name in _DEFINITIONS:
+        importlib.import_module(name)
+    return tuple(importlib.import_module(name).registry for name in _TABLES)
 
 
 @cache
