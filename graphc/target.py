@@ -11,6 +11,7 @@ import importlib
 from functools import cache
 from typing import Any
 
+from llvmlite import binding
 from numba.core import fastmathpass
 from numba.core.codegen import AOTCodeLibrary, JITCPUCodegen
 from numba.core.cpu import CPUContext
@@ -55,7 +56,12 @@ class _Library(AOTCodeLibrary):
 
     def _optimize_final_module(self) -> None:
         builder = self._codegen._pass_builder()
-        builder.getModulePassManager().run(self._final_module, builder)
+        # With these first, as in Numba, some loops over few elements are 4 % faster.
+        first = binding.create_new_module_pass_manager()
+        first.add_loop_rotate_pass()
+        first.add_instruction_combine_pass()
+        for passes in (first, builder.getModulePassManager()):
+            passes.run(self._final_module, builder)
 
 
 class _Codegen(JITCPUCodegen):
