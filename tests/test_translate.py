@@ -26,6 +26,10 @@ def ranges(x, out, n):
         out[i] -= out[i - 1]
     for i in range(n, 0):
         out[i] = 99
+    for i in range(0, n, n - 1):
+        out[i] += 5
+    for i in range(n - 1, -1, 1 - n):
+        out[i] += 7
 
 
 @gate
@@ -182,7 +186,7 @@ REFUSED = {
     "while n > 0:\n        n -= 1": "a gate cannot contain While",
     "for value in x:\n        out[0] = value": "a loop of a gate is over a range",
     "for i in range(n):\n        pass\n    else:\n        out[0] = 1": "else behind a loop",
-    "for i in range(0, n, n):\n        out[i] = x[i]": "the step of a range is a literal",
+    "for i in range(0, n, 0):\n        out[i] = x[i]": "the step of a range is not 0",
     "for i in range(x[0]):\n        out[i] = x[i]": "the bounds of a range are integers",
     "out[0] = sum([x[0], x[1]])": "a gate cannot contain List",
     "out[0] = select(True, x=x[0], y=x[1])": "a gate calls known functions, without keywords",
@@ -207,6 +211,19 @@ def test_a_gate_without_its_text_is_refused():
     namespace = {}
     exec("def function(x, out, n):\n    out[0] = x[0]", namespace)
     assert "the text of function is not there" in refused(gate(namespace["function"]))
+
+
+def test_a_step_of_zero_is_an_error():
+    @gate
+    def count(x, out, n):
+        for i in range(0, 3, n):
+            out[i] = x[i]
+
+    run = jit(lambda x, out, n: count(x, out, n))
+    run(np.ones(3), np.zeros(3), 1)
+    for zero_step in (count, run):
+        with pytest.raises(ValueError, match=r"range\(\) arg 3 must not be zero"):
+            zero_step(np.ones(3), np.zeros(3), 0)
 
 
 def test_a_call_with_too_few_arguments_is_refused():

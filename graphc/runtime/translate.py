@@ -226,28 +226,42 @@ class _Gate(ast.NodeVisitor):
         builder.position_at_end(head)
         counter = builder.phi(cgutils.intp_t)
         counter.add_incoming(first, before)
-        goes_on = builder.icmp_signed("<" if step > 0 else ">", counter, last)
-        builder.cbranch(goes_on, body, end)
+        builder.cbranch(self._goes_on(counter, last, step), body, end)
         builder.position_at_end(body)
         with self._scope():
             self._assign(_identifier(node.target), Computed(types.intp, counter))
             self._statements(node.body)
-        counter.add_incoming(
-            builder.add(counter, cgutils.intp_t(step), flags=["nsw"]), builder.block
-        )
+        counter.add_incoming(builder.add(counter, step, flags=["nsw"]), builder.block)
         builder.branch(head)
         builder.position_at_end(end)
 
-    def _range(self, node: ast.expr) -> tuple[Any, Any, int]:
-        """The first value of a counter, the first that it does not reach, and a step that is known."""
+    def _goes_on(self, counter: Any, last: Any, step: Any) -> Any:
+        """Whether a counter has not reached its last value, from the side that its step says."""
+        if isinstance(step, ir.Constant):
+            return self.builder.icmp_signed("<" if step.constant > 0 else ">", counter, last)
+        upwards, downwards = (self.builder.icmp_signed(sign, counter, last) for sign in "<>")
+        is_positive = self.builder.icmp_signed(">", step, cgutils.intp_t(0))
+        return self.builder.select(is_positive, upwards, downwards)
+
+    def _range(self, node: ast.expr) -> tuple[Any, Any, Any]:
+        """The first value of a counter, the first that it does not reach, and its step."""
         if not isinstance(node, ast.Call) or self.visit(node.func) != Known(range):
             raise TypingError("a loop of a gate is over a range")
         bounds = [self.visit(argument) for argument in node.args]
         step = bounds.pop() if len(bounds) == 3 else Known(1)
         first, last = bounds if len(bounds) == 2 else (Known(0), *bounds)
-        if not isinstance(step, Known) or not isinstance(step.item, int) or step.item == 0:
-            raise TypingError("the step of a range is a literal")
-        return self._index(first), self._index(last), step.item
+        return self._index(first), self._index(last), self._step(step)
+
+    def _step(self, operand: Operand) -> Any:
+        step = self._index(operand)
+        if operand == Known(0):
+            raise TypingError("the step of a range is not 0")
+        if isinstance(operand, Computed):
+            is_zero = self.builder.icmp_signed("==", step, cgutils.intp_t(0))
+            with self.builder.if_then(is_zero, likely=False):
+                message = "range() arg 3 must not be zero"
+                self.context.call_conv.return_user_exc(self.builder, ValueError, (message,))
+        return step
 
     def _index(self, operand: Operand) -> Any:
         if not isinstance(self.operations.kind_of(operand), types.Integer):
