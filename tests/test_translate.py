@@ -104,6 +104,7 @@ def outside(x, out, n):
     total, lost = accumulate.carry(1e16, 0.0, 1.0)
     out[2] = accumulate.carried(total, lost)
     out[3] = scalar.select(out[2] > 0, np.float64(0.5), -np.inf)
+    out[4] = np.finfo(np.float32).eps
     pass
 
 
@@ -125,7 +126,7 @@ def results(function, x, count):
         (logic, NUMBERS, 40),
         (integers, (np.int64,), 36),
         (guarded, FLOATS, 4),
-        (outside, (np.float64,), 4),
+        (outside, (np.float64,), 5),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -190,10 +191,11 @@ REFUSED = {
     "for i in range(x[0]):\n        out[i] = x[i]": "the bounds of a range are integers",
     "out[0] = sum([x[0], x[1]])": "a gate cannot contain List",
     "out[0] = select(True, x=x[0], y=x[1])": "a gate calls known functions, without keywords",
-    "out[0] = x.sum()": "a computed value has no attribute sum",
+    "out[0] = x.sum()": "has no attribute sum in a gate",
     "out[0] = x is out": "a gate cannot contain Is",
     "out.size = 0": "a gate cannot assign to Attribute",
     "out[0] = missing": "missing has no value here",
+    "out[0] = select.missing": "has no attribute missing",
     "first, second = x[0]": "only tuples of values have parts",
 }
 

@@ -77,6 +77,18 @@ class Operations:
             return Known(function(operand.item))  # type: ignore[union-attr]
         return self._call(function, operands, tuple(map(self.kind_of, operands)))
 
+    def attribute(self, owner: Operand, name: str) -> Operand:
+        """An attribute of a module, a class, or a value such as ``np.finfo(np.float32)``."""
+        if isinstance(owner, Known):
+            if not hasattr(owner.item, name):
+                raise TypingError(f"{owner.item!r} has no attribute {name}")
+            return Known(getattr(owner.item, name))
+        kind = self._typing.resolve_getattr(owner.kind, name)
+        if kind is None or isinstance(kind, types.Callable):
+            raise TypingError(f"{owner.kind} has no attribute {name} in a gate")
+        read = self.context.get_getattr(owner.kind, name)
+        return Computed(kind, read(self.context, self.builder, owner.kind, owner.value, name))
+
     def unified(self, one: Operand, other: Operand) -> Any:
         """The Numba type that both of two values have or convert to."""
         kinds = self._plain_kind(one), self._plain_kind(other)

@@ -295,10 +295,7 @@ class _Gate(ast.NodeVisitor):
         raise TypingError(f"{node.id} has no value here")
 
     def visit_Attribute(self, node: ast.Attribute) -> Operand:
-        owner = self.visit(node.value)
-        if not isinstance(owner, Known):
-            raise TypingError(f"a computed value has no attribute {node.attr}")
-        return Known(getattr(owner.item, node.attr))
+        return self.operations.attribute(self.visit(node.value), node.attr)
 
     def visit_Subscript(self, node: ast.Subscript) -> Operand:
         buffer, index = self.visit(node.value), self.visit(node.slice)
