@@ -1,7 +1,7 @@
 """`gate`: functions of buffers and numbers that are compiled as a part of their caller.
 
 Numba compiles every jitted function on its own, optimises it and turns it into machine code, and then does so
-again with all that it links. A gate is typed and lowered when its caller is, into the module of its caller,
+again with all that it links. A gate is translated when its caller is compiled, into its caller's library,
 and the whole is optimised once. Gates return nothing: results, also single numbers, go into buffers.
 """
 
@@ -87,7 +87,7 @@ class _Known(WeakKeyDictionary[Any, dict[Any, Any]]):
 
 
 class _GateTemplate(AbstractTemplate):
-    """How Numba types a gate, and what it is compiled with."""
+    """How Numba types a gate, and what it is compiled with: LLVM's flags for its arithmetic."""
 
     options: Any
     known: _Known
