@@ -21,8 +21,7 @@ from graphc.lengths import add_measure
 from graphc.native.memory import Loaded
 from graphc.runtime import cblas
 from graphc.runtime.buffers import Buffer
-from graphc.runtime.gate import gate_flags
-from graphc.runtime.pipeline import compile_into
+from graphc.runtime.translate import compile_into
 from graphc.target import codegen, compiling, context, loaded
 from graphc.types import DType
 
@@ -148,7 +147,7 @@ def _add_run(
 ) -> None:
     """Compiles ``function`` into ``library``, and in ``module`` a function ``run`` that C can call."""
     kinds = tuple(interface.kinds())
-    known = compile_into(context(), library, function, kinds, gate_flags({"contract"}))
+    known = compile_into(context(), library, function, kinds, {"contract"})
     signature = ir.FunctionType(_STATUS, (_BYTES.as_pointer(), _LENGTHS))
     run = ir.Function(module, signature, "run")
     builder = ir.IRBuilder(run.append_basic_block())

@@ -18,7 +18,7 @@ from graphc.dump import dump
 from graphc.function import Function, Plan
 from graphc.fuse.group import LARGEST_GATE, fuse
 from graphc.fuse.memory import plan_memory
-from graphc.fuse.recompute import Value, cheapest, cost
+from graphc.fuse.recompute import Value, best_of_all, cheapest, cost, minimum_cut
 from graphc.fuse.roles import Role, role
 from graphc.rewrite.tables import choose
 from graphc.verify import verify
@@ -72,6 +72,12 @@ def test_no_choice_costs_less_than_the_cut(values):
         itertools.combinations(values, n) for n in range(len(values) + 1)
     )
     assert cost(values, cheapest(values)) == min(cost(values, chosen) for chosen in subsets)
+
+
+@settings(max_examples=100, derandomize=True, database=None, deadline=None)
+@given(problems())
+def test_few_choices_are_made_as_by_the_cut(values):
+    assert best_of_all(values) == minimum_cut(values)
 
 
 def test_the_cut_weighs_a_shared_operand_once():

@@ -29,7 +29,7 @@ from graphc.fuse.memory import MemoryPlan, part_bytes
 from graphc.fuse.roles import Role, role
 from graphc.ir import CONSTANT, Array, Graph, Node, requirements, uniform_value
 from graphc.ops.elementwise import rounded
-from graphc.types import Dimension, Requirement, Size
+from graphc.types import Atom, Dimension, Requirement, Size
 
 WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -109,6 +109,7 @@ class _Module:
         self.shared = self._shared_values()
         # The buffer of a 0-d value needs a name beside that of its number.
         self.buffers: dict[Node, str] = {}
+        self.quotients: dict[Atom, str] = {}
         self.results = [self._result_buffer(node) for node in graph.outputs]
 
     def _bodies(self) -> list[Graph]:
@@ -159,8 +160,25 @@ class _Module:
         if name is None:
             name = self.buffers[node] = self.names.unique(f"{self.names[node]}_cell")
         if node in self.offsets:
-            self.lines.append(f"{name} = {_workspace_view(node, self.offsets[node])}")
+            view = self._workspace_view(node, self.offsets[node])
+            self.lines.append(f"{name} = {view}")
         return name
+
+    def _workspace_view(self, node: Node, offset: Dimension) -> str:
+        """The text of a buffer for values of a node's dtype."""
+        if isinstance(offset, Size):
+            offset = Size((tuple(map(self._quotient, m)), c) for m, c in offset.terms)
+        return f"buffers.{_storage(node)}(workspace, {offset})"
+
+    def _quotient(self, atom: Atom) -> Atom:
+        """A factor in an offset; a division gets a name; many offsets share it."""
+        if isinstance(atom, str):
+            return atom
+        if atom not in self.quotients:
+            self.quotients[atom] = self.names.unique("blocks")
+            text = str(atom).removeprefix("(").removesuffix(")")
+            self.lines.append(f"{self.quotients[atom]} = {text}")
+        return self.quotients[atom]
 
     def _known(self, node: Node, index: tuple[str, ...]) -> str | None:
         if role(node) is Role.READ or (role(node) is Role.SCALAR and node not in self.done):
@@ -248,7 +266,7 @@ class _Module:
         offset = self.offsets.get(node, 0)
         for name, part in zip(gate.parts, chunked.parts, strict=True):
             parts.append(self.names.unique(name))
-            start = _workspace_view(part.node, offset)
+            start = self._workspace_view(part.node, offset)
             self.lines.append(f"{parts[-1]} = {start}")
             offset = offset + part_bytes(part)
         totals = [part.node for part in chunked.parts]
@@ -355,11 +373,6 @@ class _Module:
 
 def _call(function: str, *arguments: Iterable[str]) -> str:
     return f"{function}({', '.join(chain(*arguments))})"
-
-
-def _workspace_view(node: Node, offset: Dimension) -> str:
-    """The text of a buffer for values of a node's dtype."""
-    return f"buffers.{_storage(node)}(workspace, {offset})"
 
 
 def _multiplies(node: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from graphc.dump import is_number
 from graphc.facts import ReadCode
@@ -35,25 +36,27 @@ def operands(node: Node) -> Iterator[Node]:
 
 
 class Accesses:
-    """Remembers, for every operand, what is read of which array or 0-d value."""
+    """Remembers, for every node and operand, what is read of which array or 0-d value."""
 
     def __init__(self) -> None:
-        self._known: dict[Node, tuple[tuple[Node, Index], ...]] = {}
+        self._by_node: dict[Node, tuple[tuple[Node, Index], ...]] = {}
+        self._by_operand: dict[Node, tuple[tuple[Node, Index], ...]] = {}
 
-    def of(self, node: Node) -> Iterator[tuple[Node, Index]]:
+    def of(self, node: Node) -> tuple[tuple[Node, Index], ...]:
         """Each value that a loop node or reduction reads, with the index in its loop counters."""
-        for arg in node.args:
-            yield from self.through(arg)
+        if node not in self._by_node:
+            self._by_node[node] = tuple(chain.from_iterable(map(self.through, node.args)))
+        return self._by_node[node]
 
     def through(self, operand: Node) -> tuple[tuple[Node, Index], ...]:
         """Each value that is read where a loop node or reduction has this operand."""
-        if operand not in self._known:
-            index = counters(len(operand.shape))
+        if operand not in self._by_operand:
+            own = counters(len(operand.shape))
             if role(operand) is Role.READ:
-                self._known[operand] = tuple(_reads(operand, index))
+                self._by_operand[operand] = tuple(_reads(operand, own))
             else:
-                self._known[operand] = () if is_number(operand) else ((operand, index),)
-        return self._known[operand]
+                self._by_operand[operand] = () if is_number(operand) else ((operand, own),)
+        return self._by_operand[operand]
 
 
 def _reads(node: Node, index: Index) -> list[tuple[Node, Index]]:

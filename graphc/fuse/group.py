@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-import networkx as nx
-
 from graphc.dump import is_number
 from graphc.fuse.access import Accesses, Index, operands, stays_inside
+from graphc.fuse.order import connected, in_order
 from graphc.fuse.recompute import BYTES_PER_OPERATION, sources, values_to_recompute
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import schedule, shares_loop, traffic, work
@@ -87,19 +86,18 @@ def _only_loops_read(node: Node, users: Users) -> bool:
 def _groups(nodes: Sequence[Node], users: Users) -> list[list[Node]]:
     accesses = Accesses()
     level = _levels(nodes, users, accesses)
-    links = nx.Graph()
+    links: list[tuple[object, object]] = []
     for node in level:
-        links.add_node(node)
+        links.append((node, node))
         place = (space(node), level[node])
         for producer, index in accesses.of(node):
             if level.get(producer) == level[node] and _in_one_loop(producer, index, node, level):
-                links.add_edge(node, producer)
-        for source in sources(node):
-            links.add_edge(node, (place, source))
+                links.append((node, producer))
+        links += ((node, (place, source)) for source in sources(node))
     position = {node: i for i, node in enumerate(nodes)}
     groups = [
         sorted((n for n in part if isinstance(n, Node)), key=position.__getitem__)
-        for part in nx.connected_components(links)
+        for part in connected(links)
     ]
     pieces = [
         group[start : start + LARGEST_GATE]
@@ -153,7 +151,9 @@ def fuse(graph: Graph, bytes_per_operation: float = BYTES_PER_OPERATION) -> Grap
         if role(node) is not Role.READ:
             unit_of[node] = gate_of.get(node, len(groups) + len(unit_of))
     order = _order(unit_of)
-    recomputed = values_to_recompute(nodes, users, gate_of, bytes_per_operation)
+    # Of a gate that has been cut nothing is computed again: the pieces would grow to what was cut.
+    stored = {n for group in groups if len(group) == LARGEST_GATE for n in group}
+    recomputed = values_to_recompute(nodes, users, gate_of, stored, bytes_per_operation)
     _keep_gates_short(groups, recomputed)
     bodies = _bodies(graph, groups, order, recomputed, unit_of)
     single = {unit: node for node, unit in unit_of.items() if node not in gate_of}
@@ -189,13 +189,7 @@ def _closure(outputs: Iterable[Node], group: set[Node], recomputed: set[Node]) -
 
 
 def _keep_gates_short(groups: Sequence[Sequence[Node]], recomputed: set[Node]) -> None:
-    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`.
-
-    Of a gate that has been cut, nothing is computed again: the pieces would grow to what was cut.
-    """
-    for group in groups:
-        if len(group) == LARGEST_GATE:
-            recomputed.difference_update(group)
+    """Takes out of ``recomputed`` what would make a gate longer than `LARGEST_GATE`."""
     for group in groups:
         computed = _closure(group, set(group), recomputed)
         if len(computed) > LARGEST_GATE:
@@ -228,14 +222,11 @@ def _bodies(
 
 
 def _order(unit_of: dict[Node, int]) -> list[int]:
-    position: dict[int, int] = {}
-    units = nx.DiGraph()
-    for i, (node, unit) in enumerate(unit_of.items()):
-        position.setdefault(unit, i)
-        units.add_node(unit)
-        others = (unit_of[arg] for arg in operands(node))
-        units.add_edges_from((other, unit) for other in others if other != unit)
-    return list(nx.lexicographical_topological_sort(units, key=position.__getitem__))
+    before: dict[int, set[int]] = {unit: set() for unit in unit_of.values()}
+    for node, unit in unit_of.items():
+        before[unit].update(unit_of[arg] for arg in operands(node))
+        before[unit].discard(unit)
+    return in_order(before)
 
 
 def _make_gate(body: Graph, new: dict[Node, Node]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from graphc.dump import Names
 from graphc.fuse.access import operands
 from graphc.fuse.chunks import Part, chunks, private_scratch, private_size
-from graphc.fuse.overlay import may_replace
+from graphc.fuse.overlay import Reads
 from graphc.fuse.roles import Role, role
 from graphc.fuse.schedule import Schedule
 from graphc.ir import Graph, Node
@@ -231,13 +231,14 @@ def _in_place(
         return found
     schedule: Schedule = gate.attrs["schedule"]
     order = list(schedule.nodes())
+    reads = Reads(order)
     guest_of = {result: guest for guest, result in schedule.hosted}
     for result in body.outputs:
         if result in outputs or role(result) is not Role.LOOP:
             continue
         written = order.index(guest_of.get(result, result))
         for operand, inner in dying.items():
-            if operand not in found.values() and may_replace(inner, result, order, written):
+            if operand not in found.values() and reads.may_replace(inner, result, written):
                 found[result] = operand
                 break
     return found

@@ -14,20 +14,27 @@ from graphc.fuse.roles import Role, role
 from graphc.ir import Node
 
 
-def may_replace(operand: Node, result: Node, order: Sequence[Node], written: int) -> bool:
-    """Whether no element of ``operand`` is read after ``result`` takes its place.
+class Reads:
+    """Which step of a gate reads each value for the last time, and whether all read it at their own index."""
 
-    ``order`` is what a gate computes; step ``written`` of it is the first to write to that place.
-    """
-    if operand.shape != result.shape or operand.dtype != result.dtype:
-        return False
-    accesses = Accesses()
-    own = counters(len(result.shape))
-    for place, node in enumerate(order):
-        for source, index in accesses.of(node):
-            if source is operand and (index != own or place > written):
-                return False
-    return True
+    def __init__(self, order: Sequence[Node]) -> None:
+        self._last: dict[Node, int] = {}
+        self._elsewhere: set[Node] = set()
+        accesses = Accesses()
+        for place, node in enumerate(order):
+            for source, index in accesses.of(node):
+                self._last[source] = place
+                if index != counters(len(source.shape)):
+                    self._elsewhere.add(source)
+
+    def may_replace(self, operand: Node, result: Node, written: int) -> bool:
+        """Whether no element of ``operand`` is read after ``result`` takes its place.
+
+        Step ``written`` is the first to write to that place.
+        """
+        if operand.shape != result.shape or operand.dtype != result.dtype:
+            return False
+        return self._last.get(operand, -1) <= written and operand not in self._elsewhere
 
 
 def hosted(
@@ -35,12 +42,13 @@ def hosted(
 ) -> dict[Node, Node]:
     """The scratch values that lie in the memory of a result until it is written, with that result."""
     found: dict[Node, Node] = {}
+    reads = Reads(order)
     free = [node for node in results if role(node) is Role.LOOP]
     for value in scratch:
         if role(value) is not Role.LOOP:
             continue
         for result in free:
-            if may_replace(value, result, order, order.index(result)):
+            if reads.may_replace(value, result, order.index(result)):
                 found[value] = result
                 free.remove(result)
                 break

@@ -22,15 +22,17 @@ has one index. A value that somebody reads through an index map is stored.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, combinations
 from typing import Any, TypeAlias
-
-import networkx as nx
 
 from graphc.dump import is_number
 from graphc.fuse.access import operands
+from graphc.fuse.order import connected
 from graphc.fuse.roles import Role, role
 from graphc.ir import Node
 from graphc.types import Size, product
@@ -40,6 +42,9 @@ NOMINAL_SIZE = 256
 
 BYTES_PER_OPERATION = 2.0
 """How many bytes are moved in the time of one operation of ``cost`` 1; measured, see docs/decisions.md."""
+
+FEW = 6
+"""So many open choices are all looked at."""
 
 Users: TypeAlias = "Mapping[Node, Sequence[Node | None]]"
 
@@ -83,17 +88,18 @@ def cheapest(values: dict[Any, Value]) -> set[Any]:
     ['y']
     """
     undecided = _undecided(values)
-    links = nx.Graph()
-    links.add_nodes_from(undecided)
+    links: list[tuple[Any, Any]] = [(key, key) for key in undecided]
     for key, value in undecided.items():
         # Two values are weighed together where their choices have an operand's cost in common.
         paid = (o for o in value.operands if o in undecided or not _is_free(values[o]))
-        links.add_edges_from((key, operand) for operand in paid)
+        links += ((key, operand) for operand in paid)
     found: set[Any] = set()
-    for part in nx.connected_components(links):
-        keys = part.union(*(undecided[key].operands for key in part if key in undecided))
+    for part in connected(links):
+        keys = set(part).union(*(undecided[key].operands for key in part if key in undecided))
         stored = {k: replace(values[k], recompute=math.inf, operands=()) for k in keys}
-        found |= _minimum_cut(stored | {k: undecided[k] for k in part if k in undecided})
+        open_ = {k: undecided[k] for k in part if k in undecided}
+        choose = best_of_all if len(open_) <= FEW else minimum_cut
+        found |= choose(stored | open_)
     return {key for key in values if key in found}
 
 
@@ -119,8 +125,18 @@ def _undecided(values: dict[Any, Value]) -> dict[Any, Value]:
     return found
 
 
-def _minimum_cut(values: Mapping[Any, Value]) -> set[Any]:
-    network = nx.DiGraph()
+def best_of_all(values: Mapping[Any, Value]) -> set[Any]:
+    """What `minimum_cut` finds, by looking at every choice; of the cheapest it is the smallest, too."""
+    can_be = [key for key, value in values.items() if value.recompute < math.inf]
+    subsets = chain.from_iterable(combinations(can_be, n) for n in range(len(can_be) + 1))
+    return set(min(subsets, key=partial(cost, values)))
+
+
+def minimum_cut(values: Mapping[Any, Value]) -> set[Any]:
+    """The smallest of the cheapest choices, by a flow."""
+    # Not at the top of this file: most programs have few open choices, and importing it takes 0.07 s.
+    networkx = importlib.import_module("networkx")
+    network = networkx.DiGraph()
     network.add_nodes_from(("source", "sink"))
     for key, value in values.items():
         network.add_edge((key, "in"), (key, "out"), capacity=value.store)
@@ -128,7 +144,7 @@ def _minimum_cut(values: Mapping[Any, Value]) -> set[Any]:
         network.add_edges_from(((operand, "out"), (key, "in")) for operand in value.operands)
         if value.needed:
             network.add_edge((key, "out"), "sink")
-    _, (_, sink_side) = nx.minimum_cut(network, "source", "sink")
+    _, (_, sink_side) = networkx.minimum_cut(network, "source", "sink")
     return {key for key in values if (key, "in") in sink_side}
 
 
@@ -136,15 +152,17 @@ def values_to_recompute(
     nodes: Sequence[Node],
     users: Users,
     gate_of: Mapping[Node, int],
+    stored: Set[Node] = frozenset(),
     bytes_per_operation: float = BYTES_PER_OPERATION,
 ) -> set[Node]:
     """The elementwise nodes that gates other than their own compute again instead of reading an array.
 
     ``nodes`` is the graph in topological order, ``users`` tells who reads each node (None is the caller),
-    ``gate_of`` numbers the gate of every loop node and reduction.
+    ``gate_of`` numbers the gate of every loop node and reduction; ``stored`` are nodes that are never
+    computed again.
     """
     reads = {node: _arrays_read(node) for node in nodes if node in gate_of}
-    candidates = {node for node in reads if _is_candidate(node, users, gate_of)}
+    candidates = {n for n in reads if n not in stored and _is_candidate(n, users, gate_of)}
     wanted = _gates_in_need(reads, gate_of, candidates)
     reading = _reading_gates(reads, gate_of)
     values: dict[Node, Value] = {}

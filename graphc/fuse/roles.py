@@ -28,20 +28,22 @@ class Role(Enum):
     """The memory of another value."""
 
 
+_OF_CODE = {
+    ReduceCode: Role.REDUCE,
+    KernelCode: Role.KERNEL,
+    ViewCode: Role.VIEW,
+    ReadCode: Role.READ,
+}
+
+
 def role(node: Node) -> Role:
     """The role of ``node`` in a graph whose definitions are expanded."""
-    lowering = node.op.lowering
-    if isinstance(lowering, Leaf) or uniform_value(node) is not None:
+    code = type(node.op.lowering)
+    if code is Leaf or uniform_value(node) is not None:
         return Role.LEAF
-    if isinstance(lowering, ReduceCode):
-        return Role.REDUCE
-    if isinstance(lowering, ScalarCode | ReadCode) and node.shape == ():
+    if code in (ScalarCode, ReadCode) and node.shape == ():
         return Role.SCALAR
-    if isinstance(lowering, KernelCode):
-        return Role.KERNEL
-    if isinstance(lowering, ViewCode):
-        return Role.VIEW
-    return Role.READ if isinstance(lowering, ReadCode) else Role.LOOP
+    return _OF_CODE.get(code, Role.LOOP)
 
 
 def kept_axes(node: Node) -> tuple[int, ...]:

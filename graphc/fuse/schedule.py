@@ -17,9 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import networkx as nx
-
 from graphc.fuse.access import Accesses, Index, counters, is_checked, stays_inside
+from graphc.fuse.order import in_order
 from graphc.fuse.overlay import hosted
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.strips import SHORT, Strip, parts, strip_of
@@ -202,14 +201,12 @@ def _steps(nodes: Sequence[Node], axis: int, accesses: Accesses) -> tuple[Step, 
 def _in_order(
     nodes: Sequence[Node], unit_of: Mapping[Node, object], accesses: Accesses
 ) -> list[object]:
-    position = {unit: i for i, unit in enumerate(dict.fromkeys(unit_of.values()))}
-    order = nx.DiGraph()
-    order.add_nodes_from(position)
+    before: dict[object, set[object]] = {unit: set() for unit in unit_of.values()}
     for node in nodes:
         for producer, _ in accesses.of(node):
             if producer in unit_of and unit_of[producer] != unit_of[node]:
-                order.add_edge(unit_of[producer], unit_of[node])
-    return list(nx.lexicographical_topological_sort(order, key=position.__getitem__))
+                before[unit_of[node]].add(unit_of[producer])
+    return in_order(before)
 
 
 # What a gate costs.

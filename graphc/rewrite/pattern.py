@@ -221,10 +221,11 @@ def spread(reduced: Any, like: Any, axes: Any) -> Any:
 
 def variables_of(function: Callable[..., Any]) -> dict[str, Variable]:
     """A variable for each parameter of a rule; its annotation is the kind."""
-    parameters = inspect.signature(function, eval_str=True).parameters
+    code = function.__code__
+    kinds = inspect.get_annotations(function, eval_str=True) if function.__annotations__ else {}
     return {
-        name: Variable(name, next(iter(getattr(p.annotation, "__metadata__", ())), None))
-        for name, p in parameters.items()
+        name: Variable(name, next(iter(getattr(kinds.get(name), "__metadata__", ())), None))
+        for name in code.co_varnames[: code.co_argcount]
     }
 
 

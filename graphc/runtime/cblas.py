@@ -8,6 +8,7 @@ that is kept on disk runs in processes that find another BLAS.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,6 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
-from numba.np.linalg import ensure_blas
 from numpy._core import _multiarray_umath
 
 __all__ = [
@@ -123,7 +123,8 @@ def from_scipy() -> dict[str, int]:
 
     Raises ImportError when SciPy is missing.
     """
-    ensure_blas()
+    # Not at the top of this file: it loads Numba's arrays and strings, which few processes need.
+    importlib.import_module("numba.np.linalg").ensure_blas()
     with global_compiler_lock:
         library = cpu_target.target_context.codegen().create_library("graphc_cblas")
         library.add_ir_module(_adapters(library))

@@ -1,7 +1,7 @@
 """`gate`: functions of buffers and numbers that are compiled as a part of their caller.
 
 Numba compiles every jitted function on its own, optimises it and turns it into machine code, and then does so
-again with all that it links. A gate is typed and lowered when its caller is, into the module of its caller,
+again with all that it links. A gate is translated when its caller is compiled, into its caller's library,
 and the whole is optimised once. Gates return nothing: results, also single numbers, go into buffers.
 """
 
@@ -12,13 +12,11 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from numba.core import cgutils, types
-from numba.core.compiler import Flags
-from numba.core.cpu_options import FastMathOptions
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
 from .buffers import as_buffer, buffer_value
-from .pipeline import compile_into
+from .translate import compile_into
 
 __all__ = ["compiled_gate", "exact_gate", "gate"]
 
@@ -60,7 +58,7 @@ def exact_gate(function: _Function) -> _Function:
 def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
     class Template(_GateTemplate):
         key = function
-        flags = gate_flags(fastmath)
+        options = fastmath
         known = _Known()
 
     kind = types.Function(Template)
@@ -89,9 +87,9 @@ class _Known(WeakKeyDictionary[Any, dict[Any, Any]]):
 
 
 class _GateTemplate(AbstractTemplate):
-    """How Numba types a gate, and what it is compiled with."""
+    """How Numba types a gate, and what it is compiled with: LLVM's flags for its arithmetic."""
 
-    flags: Any
+    options: Any
     known: _Known
 
     def generic(self, args: Any, kws: Any) -> Any:
@@ -108,19 +106,5 @@ def compiled_gate(context: Any, gate: Any, kinds: tuple[Any, ...]) -> Any:
     library = context.active_code_library
     compiled = template.known.setdefault(library, {})
     if kinds not in compiled:
-        # An option that is off would be left as it is in the caller's context.
-        own = context.subtarget(fastmath=template.flags.fastmath)
-        compiled[kinds] = compile_into(own, library, template.key, kinds, template.flags)
+        compiled[kinds] = compile_into(context, library, template.key, kinds, template.options)
     return compiled[kinds]
-
-
-def gate_flags(fastmath: Any) -> Any:
-    """Numba's flags for code that becomes a part of its caller."""
-    flags: Any = Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.noalias = True
-    flags.fastmath = FastMathOptions(fastmath)
-    return flags

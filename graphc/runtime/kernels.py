@@ -8,7 +8,7 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
-from .accumulate import minimum
+from . import accumulate
 from .gate import gate
 
 __all__ = ["position", "product_of_others", "scatter_add", "transpose"]
@@ -90,9 +90,9 @@ def transpose(x: Any, out: Any, count: int, rows: int, columns: int) -> None:
     for c in range(count):
         start = c * rows * columns
         for top in range(0, rows, 16):
-            bottom = minimum(top + 16, rows)
+            bottom = accumulate.minimum(top + 16, rows)
             for left in range(0, columns, 16):
-                for j in range(left, minimum(left + 16, columns)):
+                for j in range(left, accumulate.minimum(left + 16, columns)):
                     for i in range(top, bottom):
                         out[start + j * rows + i] = x[start + i * columns + j]
 
@@ -120,4 +120,4 @@ def product_of_others(x: Any, out: Any, rows: int, n: int) -> None:
             after = x[start + n - 1]
             for i in range(n - 2, -1, -1):
                 out[start + i] *= after
-                after *= x[start + i]
+                after = accumulate.multiply(after, x[start + i])

@@ -34,8 +34,10 @@ def environment(threads: int, folder: Path) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": folder / "torch",
         "JAX_COMPILATION_CACHE_DIR": folder / "jax",
     }
+    # Installed packages come with their bytecode. That of a checkout is kept by the first process, if it may.
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **inherited,
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         **{name: str(path) for name, path in caches.items()},
         "JAX_PLATFORMS": "cpu",
