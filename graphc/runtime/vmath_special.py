@@ -27,10 +27,21 @@ from graphc.runtime.inline import (
     from_bits,
     inline,
     polynomial,
+    product_error,
     select,
     times_power,
 )
-from graphc.runtime.vmath import F32, F64, Coefficients, Constants, exp_within, log1p_near, split
+from graphc.runtime.vmath import (
+    F32,
+    F64,
+    Coefficients,
+    Constants,
+    exp_bounded,
+    exp_parts,
+    exp_within,
+    log1p_near,
+    split,
+)
 
 _INF = float("inf")
 
@@ -225,7 +236,7 @@ def _erfcx_parts(s: _Special, x: Any) -> tuple[Any, Any]:
     d, lost = _add_any(x, 0.875)
     inverse = 1.0 / d
     q = h * inverse
-    return q, ((h - q * d) + (low - q * lost)) * inverse
+    return q, ((low - q * lost) - product_error(q, d, h)) * inverse
 
 
 def _erfc_tail(s: _Special, x: Any, q: Any, c: Any) -> tuple[Any, Any, Any]:
@@ -251,10 +262,17 @@ def _erf(s: _Special, x: Any) -> Any:
 
 
 def _erfc(s: _Special, x: Any) -> Any:
-    q, c = _erfcx_parts(s, at_most(abs(x), s.erfc_zero))
-    h, low, n = _erfc_tail(s, at_most(abs(x), s.erfc_zero), q, c)
-    total, lost = _erfc_head(s, x, times_power(h, n), times_power(low, n))
-    return select(x < 0.5, total + lost, times_power(h + low, n))
+    # erfcx(y) exp(-x**2) for y = |x|, as q (1 + e) with all that rounding loses but for the last two
+    # roundings: those of e, a small one, and of the sum.
+    c = s.c
+    y = at_most(abs(x), s.erfc_zero)
+    q, low = _erfcx_parts(s, y)
+    square = x * x
+    lost = select(abs(x) < s.erfc_zero, product_error(x, x, square), 0.0)
+    e, rounded = exp_parts(c, exp_bounded(c, -square), 0)
+    e = e - (lost + lost * e)
+    tail = times_power(q + (q * e + low * (1.0 + e)), bits(rounded) - (c.whole + c.half_digit))
+    return select(x < 0.0, 2.0 - tail, tail)
 
 
 def _erfcx(s: _Special, x: Any) -> Any:
