@@ -18,6 +18,7 @@ from graphc.dump import dump as graph_text
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
 from graphc.fuse.axes import reduce_over_all
+from graphc.fuse.columns import by_columns
 from graphc.fuse.group import fuse
 from graphc.fuse.materialize import materialize
 from graphc.fuse.memory import plan_memory
@@ -49,6 +50,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(look_up),
         Pass(inline_products),
         Pass(reduce_over_all),
+        Pass(by_columns),
         Pass(materialize),
         Pass(fuse, stage="fused"),
     )

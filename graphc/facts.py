@@ -39,10 +39,14 @@ class ReadCode:
 
 @dataclass(frozen=True)
 class ReduceCode:
-    """A running total over axes: ``step`` is a function of total and element; ``initial`` by dtype."""
+    """A running total over axes: ``step`` is a function of total and element; ``initial`` by dtype.
+
+    ``by_columns`` says that the last two axes of the result have changed places.
+    """
 
     step: str
     initial: Callable[[DType], bool | int | float]
+    by_columns: bool = False
 
 
 @dataclass(frozen=True)

@@ -552,12 +552,17 @@ def substitute(outputs: Sequence[Node], replace: Callable[[Node], Node]) -> dict
     Returns old node -> new node. What ``replace`` makes belongs to the line of the old node, and the
     notes move along.
     """
+    return rebuild(outputs, lambda old, rebuilt: replace(rebuilt))
+
+
+def rebuild(outputs: Sequence[Node], replace: Callable[[Node, Node], Node]) -> dict[Node, Node]:
+    """As `substitute`, where ``replace`` is given the old node and the rebuilt one."""
     new: dict[Node, Node] = {}
     for node in walk(outputs):
         args = tuple(new[arg] for arg in node.args)
         with located(node.location):
             rebuilt = node if args == node.args else make_node(node.op, args, node.attrs)
-            new[node] = replace(rebuilt)
+            new[node] = replace(node, rebuilt)
         NOTES.carry(node, new[node])
     return new
 

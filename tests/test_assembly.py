@@ -99,6 +99,12 @@ def product_with_a_vector(dtype):
     return [a, x], [loss, *gx.grad(loss, [a, x])], ("fmadd|mul",)
 
 
+def distances(dtype):
+    x, y = gx.input("x", ("N", 8), dtype), gx.input("y", ("K", 8), dtype)
+    squares = gx.sum((gx.expand_dims(x, 1) - y) ** 2, axis=-1)
+    return [x, y], [gx.sum(gx.min(squares, axis=1))], ("sub", "mul|fmadd", "min|cmp|range")
+
+
 GATES = [
     elementwise,
     flat,
@@ -110,6 +116,7 @@ GATES = [
     layer_norm,
     extreme_index,
     product_with_a_vector,
+    distances,
 ]
 
 

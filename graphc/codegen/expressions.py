@@ -26,6 +26,7 @@ MODULES = (
     "buffers",
     "combine",
     "kernels",
+    "loops",
     "parallel",
     "scalar",
     "vmath",

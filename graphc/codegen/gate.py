@@ -23,17 +23,26 @@ from graphc.fuse.chunks import (
     Chunks,
     Kind,
     Part,
+    has_loops,
     is_long,
     private_scratch,
     private_size,
     run_shape,
 )
-from graphc.fuse.roles import Role, role, space
+from graphc.fuse.roles import Role, kept_axes, role, space
 from graphc.fuse.schedule import Loop, Schedule, Step
 from graphc.ir import BROADCAST_TO, Graph, Node
 from graphc.types import Shape, product
 
 INDENT = "    "
+VECTOR = 64
+"""The bytes of the longest vectors."""
+UNROLLED = 128
+"""The most iterations of a loop that LLVM may unroll."""
+MASKED = 16
+"""A loop of fewer iterations LLVM vectorises with a mask for those that do not fill a vector."""
+INTERLEAVED = 8
+"""The longest rows of which LLVM reads several at once, as vectors that it shuffles."""
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()]*)\]")
@@ -100,6 +109,8 @@ class _Gate:
         self.depth_of |= {names[node]: first for node, first in schedule.scratch}
         self.uses = Counter(arg for node in steps for arg in node.args)
         self.innermost = _innermost_loops(schedule.steps)
+        # The counters of open loops that step through an array by more than an element.
+        self.striding: set[str] = set()
         self.totals: dict[Node, Total] = {}
         self.parts: dict[Node, str] = {}
         # What is known in each of the loops that are open, and their lines; the first is the function.
@@ -114,8 +125,7 @@ class _Gate:
             return self.counters if node.shape != () else ()
         if role(node) is not Role.REDUCE or node in self.body.inputs:
             return self.counters[: len(node.shape)]
-        axes = node.attrs["axes"]
-        return tuple(self.counters[a] for a in range(len(space(node))) if a not in axes)
+        return tuple(self.counters[axis] for axis in kept_axes(node))
 
     def _local(self, node: Node) -> str | None:
         return next((known[node] for known in reversed(self.locals) if node in known), None)
@@ -141,6 +151,7 @@ class _Gate:
         if self.schedule.flat:
             return f"{name}[{index[0] if index else '0'}]"
         first = self.scratch.get(node, 0)
+        self.striding.update(word for text in index[:-1] for word in _WORD.findall(text))
         return f"{name}[{flat_index(index[first:], node.shape[first:])}]"
 
     def _parts_name(self, node: Node) -> str:
@@ -226,7 +237,7 @@ class _Gate:
     # Loops.
 
     def _loop(self, loop: Loop) -> None:
-        totals = [self._total(n) for n in dict.fromkeys(loop.nodes()) if role(n) is Role.REDUCE]
+        totals = [self._total(node) for node in _reductions(loop)]
         depth, counter = loop.axis, self.counters[loop.axis]
         for each in totals:
             self.emit(depth, *each.before(depth))
@@ -235,6 +246,7 @@ class _Gate:
         if self.chunks and depth == 0:
             first, last = self.bounds[:2]
         bounds, start = f"{first}, {last}" if first != "0" else last, ""
+        self.striding.discard(counter)
         if in_blocks:
             start = _fresh(self.taken, "start")
             bounds = f"{start}, accumulate.minimum({start} + {BLOCK}, {last})"
@@ -244,7 +256,7 @@ class _Gate:
             return  # Nothing in it depends on its counter.
         lines = [
             *(line for each in totals for line in each.before_part(depth)),
-            f"for {counter} in range({bounds}):",
+            f"for {counter} in {'loops.rolled' if self._stays_rolled(loop) else 'range'}({bounds}):",
             *(INDENT + line for line in body),
             *(line for each in totals for line in each.after_part(depth, block)),
         ]
@@ -259,6 +271,19 @@ class _Gate:
             if each.is_variable and each.first_inner == depth and not each.kept:
                 self.remember(each.node, each.name, depth)
                 self.store(each.node, depth)
+
+    def _stays_rolled(self, loop: Loop) -> bool:
+        """Whether a loop over a row of known length reads it in vectors: LLVM would unroll it otherwise."""
+        size = loop.size
+        if not isinstance(size, int) or size > UNROLLED or has_loops(loop) or loop.axis == 0:
+            return False
+        if self.counters[loop.axis] in self.striding:
+            return False
+        width = size * min(node.dtype.itemsize for node in loop.nodes())
+        if any(not total.is_variable for total in map(self._total, _reductions(loop))):
+            # The mask of a vector that is not full would keep totals out of registers.
+            return size >= MASKED or width % VECTOR == 0
+        return size > INTERLEAVED or width >= VECTOR
 
     def _body(self, loop: Loop) -> list[str]:
         self.scopes.append([])
@@ -346,6 +371,10 @@ class _Gate:
                 name = self._parts_name(each.node)
                 self.emit(0, f"{self.names[each.node]} = buffers.at({name}, {start})")
         return shared
+
+
+def _reductions(loop: Loop) -> list[Node]:
+    return [node for node in dict.fromkeys(loop.nodes()) if role(node) is Role.REDUCE]
 
 
 def _innermost_loops(steps: Sequence[Step]) -> dict[Node, Loop]:

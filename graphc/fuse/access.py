@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from graphc.dump import is_number
 from graphc.facts import ReadCode
-from graphc.fuse.roles import Role, role, space
+from graphc.fuse.roles import Role, kept_axes, role
 from graphc.ir import Node
 
 Index = tuple[str, ...]
@@ -40,13 +40,17 @@ class Accesses:
     def of(self, node: Node) -> Iterator[tuple[Node, Index]]:
         """Each value that a loop node or reduction reads, with the index in its loop counters."""
         for arg in node.args:
-            if role(arg) is not Role.READ:
-                if not is_number(arg):
-                    yield arg, counters(len(arg.shape))
-                continue
-            if arg not in self._known:
-                self._known[arg] = tuple(_reads(arg, counters(len(arg.shape))))
-            yield from self._known[arg]
+            yield from self.through(arg)
+
+    def through(self, operand: Node) -> tuple[tuple[Node, Index], ...]:
+        """Each value that is read where a loop node or reduction has this operand."""
+        if operand not in self._known:
+            index = counters(len(operand.shape))
+            if role(operand) is Role.READ:
+                self._known[operand] = tuple(_reads(operand, index))
+            else:
+                self._known[operand] = () if is_number(operand) else ((operand, index),)
+        return self._known[operand]
 
 
 def _reads(node: Node, index: Index) -> list[tuple[Node, Index]]:
@@ -72,8 +76,5 @@ def stays_inside(producer: Node, index: Index, axis: int) -> bool:
     """
     if role(producer) is not Role.REDUCE:
         return len(index) > axis and index[axis] == f"i{axis}"
-    reduced = producer.attrs["axes"]
-    if axis in reduced:
-        return False
-    kept = [a for a in range(len(space(producer))) if a not in reduced]
-    return index[kept.index(axis)] == f"i{axis}"
+    kept = kept_axes(producer)
+    return axis in kept and index[kept.index(axis)] == f"i{axis}"

@@ -44,6 +44,15 @@ def role(node: Node) -> Role:
     return Role.READ if isinstance(lowering, ReadCode) else Role.LOOP
 
 
+def kept_axes(node: Node) -> tuple[int, ...]:
+    """The axes of its space that a reduction keeps, in the order of those of its result."""
+    lowering, axes = node.op.lowering, node.attrs["axes"]
+    kept = [axis for axis in range(len(space(node))) if axis not in axes]
+    if isinstance(lowering, ReduceCode) and lowering.by_columns:
+        kept[-2:] = reversed(kept[-2:])
+    return tuple(kept)
+
+
 def space(node: Node) -> Shape:
     """The iteration space of a loop or reduction node."""
     return node.args[0].shape if role(node) is Role.REDUCE else node.shape

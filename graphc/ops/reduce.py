@@ -116,6 +116,35 @@ sum_: Op = reduction(
 )
 
 
+def _swapped(node: Node) -> Node:
+    *others, many, few = range(len(node.shape))
+    return permute_dims(node, axes=(*others, few, many))
+
+
+def _infer_by_columns(x: TensorType, *, axes: Axes) -> TensorType:
+    require_dtype(x.dtype, NUMBERS)
+    _require_axes(x, axes)
+    *others, many, few = x.shape if x.ndim > 2 else (0, 0)
+    if not set(axes) <= set(range(len(others))):
+        raise Rejected("the last two axes stay", detail=f"axes {axes}")
+    return x.with_shape([*(others[i] for i in kept_axes(len(others), axes)), few, many])
+
+
+sum_by_columns: Op = Op(
+    "sum_by_columns",
+    infer=_infer_by_columns,
+    reference=lambda x, *, axes: np.swapaxes(sum_.reference(x, axes=axes), -1, -2),
+    lowering=ReduceCode("accumulate.add", lambda dtype: dtype.type(0).item(), by_columns=True),
+    vjp=lambda g, out, x, *, axes: (spread(_swapped(g), x, axes),),
+    samples=(
+        Sample(((2, 3, 4),), {"axes": (0,)}, (ANYWHERE,)),
+        Sample(((2, 3, 2, 4),), {"axes": (1,)}, (ANYWHERE,)),
+    ),
+    dtypes=NUMBERS,
+)
+"""A sum over axes before the last two, which change places: for loops over the last but one."""
+
+
 # Maximum and minimum: the first element that attains it gets the whole gradient.
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from numba.core import types
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager
-from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference
+from numba.core.typed_passes import NoPythonBackend, NopythonTypeInference
 from numba.core.untyped_passes import FixupArgs, IRProcessing, TranslateByteCode
+
+from .loops import LoweringWithHints
 
 __all__ = ["compile_into"]
 
@@ -23,7 +25,7 @@ _PASSES = (
     (FixupArgs, "types of arguments"),
     (IRProcessing, "lives of variables"),
     (NopythonTypeInference, "types of variables"),
-    (NativeLowering, "to LLVM's intermediate representation"),
+    (LoweringWithHints, "to LLVM's intermediate representation"),
     (NoPythonBackend, "result"),
 )
 

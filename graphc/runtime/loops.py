@@ -1,0 +1,108 @@
+"""`rolled`: ranges whose loops LLVM vectorises as they are.
+
+LLVM unrolls a loop of few iterations, if their number is known, before it looks for loops to vectorise.
+Then it vectorises the loop around it, whose reads are a row apart, or nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir as llvm
+from numba.core import ir, types
+from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
+from numba.core.typed_passes import BaseNativeLowering
+from numba.core.typing.templates import signature
+from numba.extending import lower_builtin, type_callable
+
+__all__ = ["LoweringWithHints", "rolled"]
+
+
+def rolled(count: int) -> range:
+    """Return `range(count)`; a loop over it is not unrolled before it is vectorised.
+
+    >>> list(rolled(3))
+    [0, 1, 2]
+    """
+    return range(count)
+
+
+@type_callable(rolled)
+def _type_rolled(context: Any) -> Any:
+    def typer(count: Any) -> Any:
+        return signature(types.range_state64_type, types.int64)
+
+    return typer
+
+
+@lower_builtin(rolled, types.int64)
+def _lower_rolled(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return context.get_function(range, sig)(builder, args)
+
+
+class _LoopIdentity(llvm.values.MDValue):  # type: ignore[misc]
+    """A node of metadata that begins with itself, and so is like no other: what a loop is known by."""
+
+    def descr(self, buf: list[str]) -> None:
+        operands = ", ".join(each.get_reference() for each in (self, *self.operands))
+        buf.append(f"distinct !{{ {operands} }}\n")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _not_unrolled(module: Any) -> Any:
+    def node(name: str, *values: Any) -> Any:
+        return module.add_metadata([llvm.MetaDataString(module, name), *values])
+
+    done = node("llvm.loop.isvectorized", llvm.Constant(llvm.IntType(32), 1))
+    # What the vectoriser leaves may be unrolled.
+    options = [node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.followup_all", done)]
+    return _LoopIdentity(module, options, name=str(len(module.metadata)))
+
+
+class _Lower(Lower):
+    """Numba's lowering, which follows what `rolled` returns to the jump that closes the loop over it."""
+
+    def pre_lower(self) -> None:
+        super().pre_lower()  # type: ignore[no-untyped-call]
+        self._ranges: set[str] = set()
+        self._heads: set[Any] = set()
+
+    def lower_inst(self, inst: Any) -> None:
+        if isinstance(inst, ir.Assign):
+            self._follow(inst.target.name, inst.value)
+        super().lower_inst(inst)  # type: ignore[no-untyped-call]
+        # The jump into a loop is lowered before its head.
+        if isinstance(inst, ir.Jump) and self.blkmap[inst.target] in self._heads:
+            jump = self.builder.block.terminator
+            jump.set_metadata("llvm.loop", _not_unrolled(self.module))
+
+    def _follow(self, target: str, value: Any) -> None:
+        op = value.op if isinstance(value, ir.Expr) else ""
+        if op == "call":
+            function = self.typeof(value.func.name)  # type: ignore[no-untyped-call]
+            if isinstance(function, types.Function) and function.typing_key is rolled:
+                self._ranges.add(target)
+        elif isinstance(value, ir.Var) or op in ("getiter", "iternext"):
+            source = value if isinstance(value, ir.Var) else value.value
+            if source.name in self._ranges and op == "iternext":
+                self._heads.add(self.builder.block)
+            elif source.name in self._ranges:
+                self._ranges.add(target)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class LoweringWithHints(BaseNativeLowering):
+    """Numba's pass that makes LLVM's code, with what LLVM is told of loops."""
+
+    _name = "graphc_native_lowering"  # type: ignore[assignment]
+
+    @property
+    def lowering_class(self) -> Any:
+        """What lowers a function."""
+        return _Lower

@@ -1,0 +1,79 @@
+"""Short rows are vectorised along their own axis, and `rolled` is a range."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from test_assembly import functions_of, pytestmark  # noqa: F401
+
+import graphc as gx
+from graphc.runtime.loops import rolled
+
+GATHERS = r"\bv(?:gather\w+|movhp[ds]|insertps|unpckl?ps)\s"
+
+
+def row_sums(width, dtype):
+    x = gx.input("x", ("N", width), dtype)
+    return gx.compile([x], gx.sum(x * x, axis=1), cache=False)
+
+
+def text_of(f):
+    return "\n".join(functions_of(f).values())
+
+
+def test_is_a_range():
+    assert list(rolled(3)) == [0, 1, 2]
+    assert list(rolled(0)) == []
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(16, gx.float64), (50, gx.float64), (32, gx.float32)])
+def test_rows_are_read_in_vectors(width, dtype):
+    f = row_sums(width, dtype)
+    assert f"loops.rolled({width})" in f.dump("source")
+    assert not re.search(GATHERS, text_of(f))
+
+
+def test_rows_of_a_few_numbers_are_read_together():
+    """Then the loop over the rows is vectorised."""
+    f = row_sums(3, gx.float64)
+    assert "rolled" not in f.dump("source")
+    assert "zmm" in text_of(f) or "ymm" in text_of(f)
+
+
+def test_long_rows_and_rows_of_any_length_are_ranges():
+    for width in (1000, "M"):
+        assert "rolled" not in row_sums(width, gx.float64).dump("source")
+
+
+def test_strides_are_left_to_the_loop_around():
+    x, y = gx.input("x", ("N", 16)), gx.input("y", ("K", 16))
+    f = gx.compile([x, y], gx.sum(gx.abs(gx.expand_dims(x, 1) - y), axis=-1), cache=False)
+    assert "rolled" not in f.dump("source")
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+def test_totals_in_memory_stay_in_registers(dtype):
+    lanes = 64 // np.dtype(dtype).itemsize
+    for width, stays in ((lanes, True), (lanes - 2, False), (16, True), (3 * lanes + 1, True)):
+        x = gx.input("x", ("N", width), dtype)
+        f = gx.compile([x], gx.sum(x, axis=0), cache=False)
+        assert ("rolled" in f.dump("source")) is stays
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 15, 16, 17, 50, 127, 128, 129])
+def test_values_at_every_width(width):
+    x = gx.input("x", ("N", width))
+    results = [
+        gx.sum(x * x, axis=1),
+        gx.sum(x, axis=0),
+        gx.nn.softmax(x, axis=1),
+        gx.max(x, axis=1),
+        gx.argmax(x, axis=1),
+    ]
+    f = gx.compile([x], results, cache=False)
+    for rows in (0, 1, 3, 70):
+        a = np.random.default_rng(rows).normal(size=(rows, width))
+        for found, wanted in zip(f(a), gx.evaluate(results, {x: a}), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-14)
