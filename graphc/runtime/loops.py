@@ -1,7 +1,10 @@
-"""`rolled`: ranges whose loops LLVM vectorises as they are.
+"""What LLVM is told of loops.
 
-LLVM unrolls a loop of few iterations, if their number is known, before it looks for loops to vectorise.
-Then it vectorises the loop around it, whose reads are a row apart, or nothing.
+`rolled` is for ranges whose loops LLVM vectorises as they are. It unrolls a loop of few iterations, if their
+number is known, before it looks for loops to vectorise. Then it vectorises the loop around it, whose reads
+are a row apart, or nothing.
+
+Of a loop with a long body it would compute one vector at a time, which is told to be two.
 """
 
 from __future__ import annotations
@@ -17,6 +20,11 @@ from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
 __all__ = ["LoweringWithHints", "rolled"]
+
+LONG = 128
+"""From so many instructions on two vectors are computed side by side: while one waits for its last result, a
+processor that looks some 300 instructions ahead would not reach what it could do for the next."""
+_MOVES = frozenset({"alloca", "br", "getelementptr", "load", "store"})
 
 
 def rolled(count: int) -> range:
@@ -55,32 +63,59 @@ class _LoopIdentity(llvm.values.MDValue):  # type: ignore[misc]
         return id(self)
 
 
-def _not_unrolled(module: Any) -> Any:
-    def node(name: str, *values: Any) -> Any:
-        return module.add_metadata([llvm.MetaDataString(module, name), *values])
+def _option(module: Any, name: str, *values: int) -> Any:
+    numbers = [llvm.Constant(llvm.IntType(32), value) for value in values]
+    return module.add_metadata([llvm.MetaDataString(module, name), *numbers])
 
-    done = node("llvm.loop.isvectorized", llvm.Constant(llvm.IntType(32), 1))
+
+def _not_unrolled(module: Any) -> list[Any]:
+    done = _option(module, "llvm.loop.isvectorized", 1)
     # What the vectoriser leaves may be unrolled.
-    options = [node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.followup_all", done)]
-    return _LoopIdentity(module, options, name=str(len(module.metadata)))
+    followup = module.add_metadata(
+        [llvm.MetaDataString(module, "llvm.loop.vectorize.followup_all"), done]
+    )
+    return [_option(module, "llvm.loop.unroll.disable"), followup]
+
+
+def _work(function: Any) -> int:
+    """How many instructions compute something."""
+    return sum(
+        each.opname not in _MOVES for block in function.blocks for each in block.instructions
+    )
 
 
 class _Lower(Lower):
-    """Numba's lowering, which follows what `rolled` returns to the jump that closes the loop over it."""
+    """Numba's lowering, which adds what LLVM is told of a loop to the jump that closes it.
+
+    It follows what `rolled` returns to that jump, and counts instructions on the way.
+    """
 
     def pre_lower(self) -> None:
         super().pre_lower()  # type: ignore[no-untyped-call]
         self._ranges: set[str] = set()
         self._heads: set[Any] = set()
+        self._begun: dict[Any, int] = {}
 
     def lower_inst(self, inst: Any) -> None:
         if isinstance(inst, ir.Assign):
             self._follow(inst.target.name, inst.value)
         super().lower_inst(inst)  # type: ignore[no-untyped-call]
         # The jump into a loop is lowered before its head.
-        if isinstance(inst, ir.Jump) and self.blkmap[inst.target] in self._heads:
-            jump = self.builder.block.terminator
-            jump.set_metadata("llvm.loop", _not_unrolled(self.module))
+        if isinstance(inst, ir.Jump) and self.blkmap[inst.target].is_terminated:
+            self._close_loop(self.blkmap[inst.target])
+
+    def pre_block(self, block: Any) -> None:
+        super().pre_block(block)  # type: ignore[no-untyped-call]
+        self._begun[self.builder.block] = _work(self.function)
+
+    def _close_loop(self, head: Any) -> None:
+        """Tells LLVM at the jump to the head of a loop what is to become of the loop."""
+        options = _not_unrolled(self.module) if head in self._heads else []
+        if _work(self.function) - self._begun[head] >= LONG:
+            options.append(_option(self.module, "llvm.loop.interleave.count", 2))
+        if options:
+            loop = _LoopIdentity(self.module, options, name=str(len(self.module.metadata)))
+            self.builder.block.terminator.set_metadata("llvm.loop", loop)
 
     def _follow(self, target: str, value: Any) -> None:
         op = value.op if isinstance(value, ir.Expr) else ""
