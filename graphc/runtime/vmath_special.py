@@ -1,7 +1,7 @@
 """The error function and its relatives for generated loops, written by the rules of `vmath`.
 
-The three that have a tail rest on erf near 0 and on one polynomial, which gives erfcx for x >= 0: in the
-tail erfc(x) = exp(-x**2) erfcx(x). Pairs of numbers carry what rounding loses wherever it would show: in
+The three that have a tail rest on one polynomial, which gives erfcx for x >= 0: there
+erfc(x) = exp(-x**2) erfcx(x). The logarithm needs erf near 0 besides. Pairs of numbers carry what rounding loses wherever it would show: in
 x**2 above all, since an error there is relative in the exponential.
 
 The polynomials are minimax approximations as in `vmath`. The accuracy quoted is the largest error
@@ -263,7 +263,9 @@ def _erf(s: _Special, x: Any) -> Any:
 
 def _erfc(s: _Special, x: Any) -> Any:
     # erfcx(y) exp(-x**2) for y = |x|, as q (1 + e) with all that rounding loses but for the last two
-    # roundings: those of e, a small one, and of the sum.
+    # roundings: those of e, a small one, and of the sum. The exponential is that of vmath.exp, to the
+    # instruction, so that it is computed once where the slope of erfc is needed too; its bounds also keep the
+    # square from being fused with what follows, which would count what is lost twice.
     c = s.c
     y = at_most(abs(x), s.erfc_zero)
     q, low = _erfcx_parts(s, y)
