@@ -1,8 +1,9 @@
 """The error function and its relatives for generated loops, written by the rules of `vmath`.
 
 The three that have a tail rest on one polynomial, which gives erfcx for x >= 0: there
-erfc(x) = exp(-x**2) erfcx(x). The logarithm needs erf near 0 besides. Pairs of numbers carry what rounding loses wherever it would show: in
-x**2 above all, since an error there is relative in the exponential.
+erfc(x) = exp(-x**2) erfcx(x). The logarithm needs erf near 0 besides. Pairs of numbers carry what
+rounding loses wherever it would show: in x**2 above all, since an error there is relative in the
+exponential.
 
 The polynomials are minimax approximations as in `vmath`. The accuracy quoted is the largest error
 found, in units in the last place (ulp), on a machine with fused multiply-add: for all floats in
