@@ -151,6 +151,7 @@ FUNCTIONS: dict[str, Callable[..., Number]] = {
     "erfcx": _erfcx,
     "log_erfc": lambda x: mp.log(_erfcx(x)) - x * x if x > 0 else mp.log(mp.erfc(x)),
     "copy": lambda x: x,
+    "rounded": lambda x: x,
     "stop_gradient": lambda x: x,
     "abs": abs,
     "sign": _through_zero(mp.sign),
@@ -172,6 +173,7 @@ REDUCTIONS: dict[str, tuple[Callable[..., Number], Number]] = {
 # NumPy chooses, compares, adds and multiplies objects as it does floats.
 REUSED = {
     *("where", "accumulate", "matmul", "scatter_add", "product_of_others", "stop_gradient"),
+    "transpose_copy",
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"),
 }
 
@@ -202,10 +204,16 @@ def _reduce(node: Node, x: np.ndarray, *, axes: tuple[int, ...]) -> Any:
     return np.frompyfunc(step, 2, 1, identity=start).reduce(x, axis=axes)
 
 
+def _sum_by_columns(node: Node, x: np.ndarray, *, axes: tuple[int, ...]) -> Any:
+    step, start = REDUCTIONS["sum"]
+    return np.swapaxes(np.frompyfunc(step, 2, 1, identity=start).reduce(x, axis=axes), -1, -2)
+
+
 ARRAY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cast": _cast,
     "argmax": _first_extreme,
     "argmin": _first_extreme,
+    "sum_by_columns": _sum_by_columns,
     **dict.fromkeys(REDUCTIONS, _reduce),
 }
 

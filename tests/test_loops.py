@@ -1,4 +1,4 @@
-"""Short rows are vectorised along their own axis, and `rolled` is a range."""
+"""Short rows are vectorised along their own axis, `rolled` is a range, and long loops are interleaved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from test_assembly import functions_of, pytestmark  # noqa: F401
+from test_assembly import functions_of, library_of, pytestmark  # noqa: F401
 
 import graphc as gx
 from graphc.runtime.loops import rolled
@@ -77,3 +77,26 @@ def test_values_at_every_width(width):
         a = np.random.default_rng(rows).normal(size=(rows, width))
         for found, wanted in zip(f(a), gx.evaluate(results, {x: a}), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-14)
+
+
+def vectors_at_a_time(f):
+    """How many vectors an iteration of the first vectorised loop computes."""
+    text = library_of(f).get_llvm_str()
+    step = re.search(r"%index\.next\S* = add nuw i64 %index, (\d+)", text)
+    width = re.search(r"fmul contract <(\d+) x", text)
+    return int(step[1]) // int(width[1])
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+def test_long_loops_compute_two_vectors_at_a_time(dtype):
+    x = gx.input("x", ("N",), dtype)
+    y = x
+    for _ in range(8):
+        y = gx.tanh(y) + x
+    long = gx.compile([x], y, cache=False)
+    assert vectors_at_a_time(gx.compile([x], gx.tanh(x), cache=False)) == 1
+    assert vectors_at_a_time(long) == 2
+    for n in (1, 7, 15, 16, 31, 33, 100):
+        a = np.linspace(-3, 3, n).astype(dtype)
+        wanted = gx.evaluate(y, {x: a})
+        np.testing.assert_allclose(long(a), wanted, rtol=20 * np.finfo(dtype).eps)

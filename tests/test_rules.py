@@ -58,6 +58,10 @@ KINKS = {
             "the kinks of both parts cancel; each alone routes the gradient at a tie",
         ),
     ),
+    "log_quotient": (
+        lambda x: x == 0,
+        "log(0 / y) is -inf for every y, and has no slope by it; before has 0 or nan, after the limit",
+    ),
     **{
         rule.name: (lambda x: x == 0, "the rule is for values only")
         for rule in RULES

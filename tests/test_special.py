@@ -3,6 +3,7 @@
 import re
 
 import mpmath
+import numba
 import numpy as np
 import pytest
 from vector_functions import (
@@ -17,7 +18,7 @@ from vector_functions import (
 )
 
 import graphc as gx
-from graphc.runtime import vmath_special
+from graphc.runtime import vmath, vmath_special
 
 NAMES = ("erf", "erfc", "erfcx", "log_erfc")
 CASES = [pytest.param(name, kind, id=f"{name}_{kind}") for name in NAMES for kind in TYPES]
@@ -182,6 +183,32 @@ def test_loops_are_packed(loops, name, kind):
     run(loops[name, kind], TYPES[kind]([1.0]))
     (assembly,) = loops[name, kind].inspect_asm().values()
     assert PACKED[kind].search(assembly)
+
+
+@pytest.mark.skipif(not HAS_FMA, reason="needs a CPU with AVX2 and FMA")
+@pytest.mark.parametrize("kind", TYPES)
+def test_erfc_and_its_slope_share_an_exponential(loops, kind):
+    erfc, exp = function_of("erfc", kind), getattr(vmath, f"exp_{kind}")
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def both(x, out):
+        for i in range(x.size):
+            value = x[i]
+            out[i] = erfc(value) + exp(-(value * value))
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def slope(x, out):
+        for i in range(x.size):
+            value = x[i]
+            out[i] = exp(-(value * value))
+
+    x = np.linspace(-3, 3, 1001).astype(TYPES[kind])
+    np.testing.assert_array_equal(run(both, x), run(loops["erfc", kind], x) + run(slope, x))
+    products = []
+    for loop in (both, loops["erfc", kind], slope):
+        (assembly,) = loop.inspect_asm().values()
+        products.append(len(PACKED[kind].findall(assembly)))
+    assert products[0] < products[1] + 0.5 * products[2]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -142,12 +142,19 @@ square: Op = elementwise(
     vjp=lambda g, out, x: (g * (2 * x),),
     samples=(_any,),
 )
+
+
+def _divide_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    by_numerator = chain(g, 1 / y)
+    return by_numerator, -chain(by_numerator, out)
+
+
 divide: Op = elementwise(
     "divide",
     dtypes=FLOATS,
     reference=silent(np.divide),
     code="{0} / {1}",
-    vjp=lambda g, out, x, y: (chain(g, 1 / y), -chain(g, out / y)),
+    vjp=_divide_vjp,
     samples=(_any, Domain(0.5, 3, also=SPECIAL)),
     right_unit=always(1.0),
     cost=4,

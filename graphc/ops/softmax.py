@@ -361,6 +361,17 @@ logaddexp: Op = gate(
 """log(exp(x) + exp(y)), whose slopes are right where x and y are equal, too."""
 
 
+log_quotient: Op = gate(
+    "log_quotient",
+    infer=_infer_pair,
+    expand=lambda x, y: log(x / y),
+    reference=lambda x, y: np.log(x / y),
+    vjp=lambda g, out, x, y: (chain(g, 1 / x), -chain(g, 1 / y)),
+    samples=(Sample(((6,), (6,)), {}, (Domain(0.5, 3),) * 2),),
+)
+"""log(x / y), whose slope by x does not depend on y, nor that by y on x."""
+
+
 # Cross-entropies.
 
 

@@ -315,6 +315,12 @@ def affine_tanh(x, w, b):
     return ew.tanh(pr.affine(x, w, b)), pr.affine_tanh(x, w, b)
 
 
+@rule(EXACT, late=True)
+def log_quotient(x, y):
+    """log(x / y) -> log_quotient(x, y)"""
+    return ew.log(x / y), sm.log_quotient(x, y)
+
+
 def _few_coordinates(a: Node, b: Node) -> bool:
     count = a.shape[1]
     return isinstance(count, int) and count <= MOST_COORDINATES

@@ -37,6 +37,7 @@ __all__ = [
     "inline",
     "narrow",
     "polynomial",
+    "product_error",
     "resized",
     "select",
     "times_power",
@@ -45,17 +46,21 @@ __all__ = [
 ]
 
 _FUSE = ("contract",)
+LONG = 12
+"""How many coefficients make a polynomial long."""
 
 
 class Emitted:
     """A number, integer or truth value that the code being written will compute."""
 
-    __slots__ = ("builder", "scales", "value")
+    __slots__ = ("builder", "fuses", "scales", "value")
 
-    def __init__(self, builder: Any, value: Any, scales: bool) -> None:
+    def __init__(self, builder: Any, value: Any, scales: bool, fuses: bool) -> None:
         self.builder, self.value = builder, value
         self.scales = scales
         """Whether the processor has an instruction that multiplies by a power of two."""
+        self.fuses = fuses
+        """Whether it has one that adds a product and rounds once."""
 
     @property
     def is_float(self) -> bool:
@@ -71,7 +76,7 @@ class Emitted:
 
     def new(self, value: Any) -> Emitted:
         """The result of an instruction."""
-        return Emitted(self.builder, value, self.scales)
+        return Emitted(self.builder, value, self.scales, self.fuses)
 
     def operand(self, other: Any) -> Any:
         """Another operand of an instruction: a result, or a constant of the same type."""
@@ -182,15 +187,51 @@ def copy_sign(x: Any, sign: Any) -> Any:
 
 
 def polynomial(x: Any, coefficients: Sequence[float]) -> Any:
-    """The polynomial in ``x`` by Horner's rule, the coefficient of the highest power first.
+    """The polynomial in ``x``, the coefficient of the highest power first.
+
+    By Horner's rule; a long one as two, of the even powers and of the odd ones, which do not wait for
+    each other: that is one more product, and half as long for a processor that looks ahead too little.
 
     >>> polynomial(np.float64(2), (3.0, 0.0, 1.0))
     np.float64(13.0)
     """
+    if len(coefficients) < LONG:
+        return _horner(x, coefficients)
+    odd, even = coefficients[::2], coefficients[1::2]
+    if len(coefficients) % 2:
+        odd, even = even, odd
+    square = x * x
+    return _horner(square, odd) * x + _horner(square, even)
+
+
+def _horner(x: Any, coefficients: Sequence[float]) -> Any:
     result: Any = coefficients[0]
     for coefficient in coefficients[1:]:
         result = result * x + coefficient
     return result
+
+
+def product_error(x: Any, y: Any, product: Any) -> Any:
+    """``x * y - product``, to the last digit or two, for a product that is that of the two but for roundings.
+
+    Nothing may overflow.
+
+    >>> product_error(np.float32(4097), np.float32(4097), np.float32(4097 * 4097))
+    np.float32(1.0)
+    """
+    if isinstance(x, Emitted) and x.fuses:
+        return x.call("llvm.fma", y, -product)
+    # In halves, whose products are exact (Dekker 1971).
+    (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
+    return ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low
+
+
+def _halves(x: Any) -> tuple[Any, Any]:
+    """A number with half of the digits of x, and the rest."""
+    is_double = x.width == 64 if isinstance(x, Emitted) else x.dtype == np.float64
+    low_digits = 27 if is_double else 12
+    high = from_bits((bits(x) >> low_digits) << low_digits, x)
+    return high, x - high
 
 
 def bits(x: Any) -> Any:
@@ -268,7 +309,7 @@ def beyond(limit: float, function: Callable[[Any], Any], x: Any, near: Any) -> A
         return type(x)(function(np.float64(x))) if abs(x) > limit else near
 
     def body(builder: Any, argument: Any) -> Any:
-        return function(Emitted(builder, argument, x.scales)).value
+        return function(Emitted(builder, argument, x.scales, x.fuses)).value
 
     name = f"{function.__module__}.{function.__qualname__}"
     return x.new(write_beyond(x.builder, name, limit, body, x.value, near.value))
@@ -343,4 +384,4 @@ def _register(name: Callable[[Any], Any], body: Callable[[Any], Any], kind: Any)
     @lower_builtin(name, kind)
     def lower_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         features = context.codegen().magic_tuple()[2]
-        return body(Emitted(builder, args[0], "+avx512f" in features)).value
+        return body(Emitted(builder, args[0], "+avx512f" in features, "+fma" in features)).value

@@ -1,7 +1,10 @@
-"""`rolled`: ranges whose loops LLVM vectorises as they are.
+"""What LLVM is told of loops.
 
-LLVM unrolls a loop of few iterations, if their number is known, before it looks for loops to vectorise.
-Then it vectorises the loop around it, whose reads are a row apart, or nothing.
+`rolled` is for ranges whose loops LLVM vectorises as they are. It unrolls a loop of few iterations, if their
+number is known, before it looks for loops to vectorise. Then it vectorises the loop around it, whose reads
+are a row apart, or nothing.
+
+Of a loop with a long body it would compute one vector at a time, which is told to be two.
 """
 
 from __future__ import annotations
@@ -10,7 +13,12 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["not_unrolled", "rolled"]
+__all__ = ["hints", "rolled", "work"]
+
+LONG = 128
+"""From so many instructions on two vectors are computed side by side: while one waits for its last result, a
+processor that looks some 300 instructions ahead would not reach what it could do for the next."""
+_MOVES = frozenset({"alloca", "br", "getelementptr", "load", "store"})
 
 
 def rolled(count: int) -> range:
@@ -36,13 +44,30 @@ class _LoopIdentity(ir.values.MDValue):  # type: ignore[misc]
         return id(self)
 
 
-def not_unrolled(module: Any) -> Any:
-    """The metadata of the jump that closes a loop which is not unrolled before it is vectorised."""
+def work(function: Any) -> int:
+    """How many instructions of a function of LLVM compute something."""
+    return sum(
+        each.opname not in _MOVES for block in function.blocks for each in block.instructions
+    )
 
-    def node(name: str, *values: Any) -> Any:
-        return module.add_metadata([ir.MetaDataString(module, name), *values])
 
-    done = node("llvm.loop.isvectorized", ir.Constant(ir.IntType(32), 1))
+def hints(module: Any, is_rolled: bool, length: int) -> Any:
+    """The metadata of the jump that closes a loop in which so many instructions compute, or None."""
+    options = _not_unrolled(module) if is_rolled else []
+    if length >= LONG:
+        options.append(_option(module, "llvm.loop.interleave.count", 2))
+    return _LoopIdentity(module, options, name=str(len(module.metadata))) if options else None
+
+
+def _option(module: Any, name: str, *values: int) -> Any:
+    numbers = [ir.Constant(ir.IntType(32), value) for value in values]
+    return module.add_metadata([ir.MetaDataString(module, name), *numbers])
+
+
+def _not_unrolled(module: Any) -> list[Any]:
+    done = _option(module, "llvm.loop.isvectorized", 1)
     # What the vectoriser leaves may be unrolled.
-    options = [node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.followup_all", done)]
-    return _LoopIdentity(module, options, name=str(len(module.metadata)))
+    followup = module.add_metadata(
+        [ir.MetaDataString(module, "llvm.loop.vectorize.followup_all"), done]
+    )
+    return [_option(module, "llvm.loop.unroll.disable"), followup]

@@ -30,7 +30,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.errors import TypingError
 from numba.core.funcdesc import FunctionDescriptor
 
-from .loops import not_unrolled, rolled
+from .loops import hints, rolled, work
 from .operations import Computed, Known, Operand, Operations
 
 __all__ = ["compile_into"]
@@ -221,7 +221,7 @@ class _Gate(ast.NodeVisitor):
             raise TypingError("a gate cannot contain else behind a loop")
         function, first, last, step = self._range(node.iter)
         builder = self.builder
-        before = builder.block
+        before, done = builder.block, work(builder.function)
         head, body, end = map(builder.append_basic_block, ("loop", "loop.body", "loop.end"))
         builder.branch(head)
         builder.position_at_end(head)
@@ -234,8 +234,9 @@ class _Gate(ast.NodeVisitor):
             self._statements(node.body)
         counter.add_incoming(builder.add(counter, step, flags=["nsw"]), builder.block)
         back = builder.branch(head)
-        if function is rolled:
-            back.set_metadata("llvm.loop", not_unrolled(builder.module))
+        length = work(builder.function) - done
+        if (told := hints(builder.module, function is rolled, length)) is not None:
+            back.set_metadata("llvm.loop", told)
         builder.position_at_end(end)
 
     def _goes_on(self, counter: Any, last: Any, step: Any) -> Any:
