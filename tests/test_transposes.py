@@ -61,9 +61,20 @@ def test_a_transposed_result_is_one_copy():
     assert not np.shares_memory(first, second)
 
 
+def test_the_transpose_of_a_product_is_a_product():
+    z, w = gx.input("z", ("N", 20)), gx.input("w", (20, 20))
+    results = [(w @ z.T).T + z @ w]
+    assert copies([z, w], results) == 0
+    assert copies([z, w], [*results, gx.sum(gx.exp(w @ z.T), axis=0)]) > 0
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(300, 20)), rng.normal(size=(20, 20))
+    (found,) = gx.compile([z, w], results, cache=False)(a, b)
+    np.testing.assert_allclose(found, (b @ a.T).T + a @ b, rtol=1e-12, atol=1e-12)
+
+
 def test_what_needs_no_copy():
     x, y = gx.input("x", ("N", "M")), gx.input("y", ("M",))
     assert copies([x, y], gx.exp(x) + y) == 0
-    small = gx.input("x", (3, 3))
+    small = gx.input("x", (30, 30))
     assert copies([small], small + small.T) == 0
     assert copies([x, y], x.T @ gx.expand_dims(gx.sum(x, axis=1), 1)) == 0

@@ -5,14 +5,16 @@ A loop whose innermost counter steps through an array with a stride is not vecto
 
 from __future__ import annotations
 
+from collections import Counter
+
 from graphc.fuse.access import Accesses, counters
 from graphc.fuse.roles import Role, role
 from graphc.ir import Graph, Node, rebuild
 from graphc.ops.elementwise import copy
-from graphc.ops.linalg import transpose_copy
+from graphc.ops.linalg import matmul, transpose_copy
 
-SMALL = 8
-"""A matrix of so many rows and columns at most is read where it is."""
+SMALL = 4096
+"""A matrix of so many elements stays in the cache, and is read where it is."""
 
 
 def read_in_order(graph: Graph) -> Graph:
@@ -23,13 +25,30 @@ def read_in_order(graph: Graph) -> Graph:
     if not across:
         return graph
 
+    alone = _read_by_one(graph)
+
     def in_order(old: Node, node: Node) -> Node:
         if old in across:
-            return transpose_copy(_array(node))
+            return _transpose(_array(node), _array(old) in alone)
         return node.args[0] if old.op is copy and old.args[0] in across else node
 
     new = rebuild(graph.outputs, in_order)
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
+
+
+def _read_by_one(graph: Graph) -> set[Node]:
+    """The products that only one node reads, and which are no results."""
+    readers = Counter(arg for node in graph.nodes() for arg in set(node.args))
+    products = (node for node in readers if node.op is matmul and node not in graph.outputs)
+    return {node for node in products if readers[node] == 1}
+
+
+def _transpose(array: Node, is_alone: bool) -> Node:
+    """The transpose of an array: that of a product which nobody else reads is a product too."""
+    if array.op is not matmul or not is_alone:
+        return transpose_copy(array)
+    flags = [not array.attrs.get(name, False) for name in ("transpose_a", "transpose_b")]
+    return matmul(*reversed(array.args), transpose_a=flags[1], transpose_b=flags[0])
 
 
 def _reads_across(operand: Node, accesses: Accesses) -> bool:
@@ -40,7 +59,8 @@ def _reads_across(operand: Node, accesses: Accesses) -> bool:
     ((array, index),) = reads
     *others, rows, columns = operand.shape
     *outer, row, column = counters(len(operand.shape))
-    is_small = all(isinstance(size, int) and size <= SMALL for size in (rows, columns))
+    count = rows * columns
+    is_small = isinstance(count, int) and count <= SMALL
     return (
         not is_small and index == (*outer, column, row) and array.shape == (*others, columns, rows)
     )
