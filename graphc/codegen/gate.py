@@ -17,6 +17,7 @@ from graphc.codegen.expressions import (
     template_of,
 )
 from graphc.codegen.interior import in_parts
+from graphc.codegen.rows import stays_rolled
 from graphc.codegen.totals import SUFFIXES, Total, total
 from graphc.dump import Names, is_number
 from graphc.fuse.chunks import (
@@ -24,7 +25,6 @@ from graphc.fuse.chunks import (
     Chunks,
     Kind,
     Part,
-    has_loops,
     is_long,
     private_scratch,
     private_size,
@@ -40,14 +40,6 @@ from graphc.ops.position import Position
 from graphc.types import Shape, product
 
 INDENT = "    "
-VECTOR = 64
-"""The bytes of the longest vectors."""
-UNROLLED = 128
-"""The most iterations of a loop that LLVM may unroll."""
-MASKED = 16
-"""A loop of fewer iterations LLVM vectorises with a mask for those that do not fill a vector."""
-INTERLEAVED = 8
-"""The longest rows of which LLVM reads several at once, as vectors that it shuffles."""
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
 _READ = re.compile(r"(\w+)\[([\w*+ ()-]*)\]")
@@ -354,8 +346,9 @@ class _Gate:
         if not cut:
             body = self._body(loop, anywhere)
             text = ", ".join(bounds) if bounds[0] != "0" else bounds[1]
-            is_rolled = text == str(loop.size) and self._stays_rolled(loop)
-            return body and _loop_of(counter, text, body, "loops.rolled" if is_rolled else "range")
+            in_order = text == str(loop.size) and counter not in self.striding
+            rolled = in_order and stays_rolled(loop, map(self._total, _reductions(loop)))
+            return body and _loop_of(counter, text, body, "loops.rolled" if rolled else "range")
         low, high, step = (_fresh(self.taken, name) for name in ("low", "high", "k"))
         known = Position(counter, cut.before, loop.size - cut.after)
         inside = self._body(loop, _with_counter(self.counters, axis, known))
@@ -364,19 +357,6 @@ class _Gate:
         self.at_an_edge = False
         names = (counter, low, high, step)
         return in_parts(cut, loop, bounds, names, (inside, elsewhere))
-
-    def _stays_rolled(self, loop: Loop) -> bool:
-        """Whether a loop over a row of known length reads it in vectors: LLVM would unroll it otherwise."""
-        size = loop.size
-        if not isinstance(size, int) or size > UNROLLED or has_loops(loop) or loop.axis == 0:
-            return False
-        if str(self.counters[loop.axis]) in self.striding:
-            return False
-        width = size * min(node.dtype.itemsize for node in loop.nodes())
-        if any(not total.is_variable for total in map(self._total, _reductions(loop))):
-            # The mask of a vector that is not full would keep totals out of registers.
-            return size >= MASKED or width % VECTOR == 0
-        return size > INTERLEAVED or width >= VECTOR
 
     def _body(self, loop: Loop, counters: Index) -> list[str]:
         around, self.counters = self.counters, counters
