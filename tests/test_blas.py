@@ -71,6 +71,29 @@ def check_all():
             check(dtype, flags, sizes)
 
 
+def product_of_known_width(columns, transposed):
+    """A product whose number of columns is known when it is compiled."""
+    if transposed:
+        return jit(lambda a, b, out, m, k: blas.matmul(a, b, out, True, False, m, k, columns))
+    return jit(lambda a, b, out, m, k: blas.matmul(a, b, out, False, False, m, k, columns))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("columns", [3, 4, 7, 8, 10, 16, 17, 31, 32])
+def test_narrow_products(columns, transposed, dtype):
+    run = product_of_known_width(columns, transposed)
+    for rows, inner in ((30011, 9), (29, 9001), (17, 300), (5, 8)):
+        a, b = integers((rows, inner), dtype, 1), integers((inner, columns), dtype, 2)
+        memory = np.full(rows * columns + 2 * MARGIN, np.nan, dtype)
+        inside = slice(MARGIN, MARGIN + rows * columns)
+        operand = np.ascontiguousarray(a.T if transposed else a).ravel()
+        run(operand, b.ravel(), memory[inside], rows, inner)
+        np.testing.assert_array_equal(memory[inside].reshape(rows, columns), a @ b)
+        assert np.isnan(memory[: inside.start]).all()
+        assert np.isnan(memory[inside.stop :]).all()
+
+
 def run_python(code, *arguments, **environment):
     """What a fresh process prints that runs ``code`` beside this file."""
     folders = [str(Path(gx.__file__).parents[1]), str(Path(__file__).parent)]
@@ -310,6 +333,9 @@ def test_only_kernels_that_may_be_called_are_compiled():
     assert kernels_of(32, 784, 256, (False, True)) == {"dot"}
     assert kernels_of(32, 784, 256, (True, True)) == set()
     assert kernels_of(32, 784, 10, (False, False)) == set()
+    # Where BLAS would copy an operand that does not fit the cache.
+    assert kernels_of(9000, 64, 10, (False, False)) == {"broadcast"}
+    assert kernels_of(9000, 64, 5, (False, False)) == set()
     assert kernels_of(32, 10, 256, (False, True)) == set()
     assert kernels_of(4, 784, 256, (False, False)) == set()
     assert kernels_of(320, 784, 256, (False, False)) == set()

@@ -19,7 +19,7 @@ from numba.extending import lower_builtin
 
 from . import cblas
 from .buffers import Buffer, as_buffer, buffer_value
-from .tiles import HEIGHTS, SIDE, VECTORS, Tiles, is_supported
+from .tiles import FEWEST_ROWS, SIDE, VECTORS, Tiles, is_supported
 
 __all__ = ["batched_matmul", "matmul"]
 
@@ -45,6 +45,8 @@ FEWEST_VECTORS = 16
 """Vectors in a row of an operand, each row of which is summed in the end."""
 LARGEST_OPERAND = 2 * 2**20
 """Bytes of a matrix that stays in the cache."""
+COPIED_SLOWLY = 2**20
+"""Bytes of an operand from which on BLAS takes longer to copy it than tiles that are half full take."""
 MOST_WORK = 2**23
 """Terms of all sums. For larger products BLAS may use several threads."""
 
@@ -286,9 +288,9 @@ class _Product:
         return self.all(
             _BOOL(is_supported()),
             self._not(b.transposed),
-            self.compare(rows, ">", HEIGHTS[-1]),
+            self.compare(rows, ">", FEWEST_ROWS),
             self.compare(inner, ">=", FEWEST_TERMS),
-            self._fills_tiles(columns),
+            self._fills_tiles(sizes),
             self.compare(bytes_of_b, "<=", LARGEST_OPERAND),
             self._is_short(sizes),
         )
@@ -306,11 +308,25 @@ class _Product:
             self._is_short(sizes),
         )
 
-    def _fills_tiles(self, columns: Any) -> Any:
-        """Whether at most an eighth as many columns as there are would be computed in vain."""
+    def _vectors(self, columns: Any) -> int:
+        """Vectors in a row of a tile."""
+        is_narrow = isinstance(columns, ir.Constant) and columns.constant <= self.tiles.lanes
+        return 1 if is_narrow else VECTORS
+
+    def _fills_tiles(self, sizes: Any) -> Any:
+        """Whether at most an eighth as many columns as there are would be computed in vain.
+
+        Where one or two vectors are a whole row, and BLAS would copy a large operand, it may be half.
+        """
+        rows, inner, columns = sizes
         width = VECTORS * self.tiles.lanes
         if isinstance(columns, ir.Constant):
-            return _BOOL(-columns.constant % width * 8 <= columns.constant)
+            count = columns.constant
+            if -count % width * 8 <= count:
+                return _BOOL(True)
+            bytes_of_a = self._times(self._times(rows, inner), _SIZE(self.item_size))
+            is_half = _BOOL(2 * count >= self.tiles.lanes and count <= width)
+            return self.all(is_half, self.compare(bytes_of_a, ">=", COPIED_SLOWLY))
         vain = self.builder.and_(self.builder.neg(columns), _SIZE(width - 1))
         return self.builder.icmp_signed("<=", self.builder.mul(vain, _SIZE(8)), columns)
 
@@ -324,7 +340,8 @@ class _Product:
             select(a.transposed, _SIZE(1), a.columns),
             select(a.transposed, a.columns, _SIZE(1)),
         )
-        self.builder.call(self.tiles.broadcast(), [a.data, b.data, out, *sizes, row, term])
+        kernel = self.tiles.broadcast(self._vectors(sizes[2]))
+        self.builder.call(kernel, [a.data, b.data, out, *sizes, row, term])
 
     def _call_dot(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         self.builder.call(self.tiles.dot(), [a.data, b.data, out, *sizes])

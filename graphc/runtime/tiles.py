@@ -15,16 +15,18 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
-__all__ = ["HEIGHTS", "SIDE", "VECTORS", "VECTOR_BYTES", "Tiles", "is_supported"]
+__all__ = ["FEWEST_ROWS", "SIDE", "VECTORS", "VECTOR_BYTES", "Tiles", "is_supported"]
 
 _SIZE = cgutils.intp_t
 _INDEX = ir.IntType(32)
 
 VECTOR_BYTES = 64
-HEIGHTS = (8, 4)
-"""Rows of the tiles of `Tiles.broadcast`; what 8 leave over is done by 4."""
+HEIGHTS = {2: (8, 4), 1: (16, 4)}
+"""Rows of the tiles of `Tiles.broadcast`, by the vectors in a row; the smaller do what the larger leave."""
+FEWEST_ROWS = 4
+"""The rows of the smallest tiles."""
 VECTORS = 2
-"""Vectors in a row of such a tile."""
+"""Vectors in a row of a tile, but for matrices that one fills."""
 SIDE = 4
 """Rows and columns of the tiles of `Tiles.dot`."""
 
@@ -53,15 +55,16 @@ class Tiles:
         self.vector = ir.VectorType(real, self.lanes)
         self.suffix = f"v{self.lanes}f{self.bits}"
 
-    def broadcast(self) -> Any:
+    def broadcast(self, vectors: int = VECTORS) -> Any:
         """Return ``f(a, b, out, rows, inner, columns, a_row, a_term)``, which writes a @ b to ``out``.
 
-        The element ``[i, k]`` of ``a`` lies at ``i * a_row + k * a_term``; the others are row-major.
-        Multiplies vectors of a row of ``b`` by one element of ``a``.
+        A row of a tile is as many ``vectors``. The element ``[i, k]`` of ``a`` lies at
+        ``i * a_row + k * a_term``; the others are row-major. Multiplies vectors of a row of ``b`` by one
+        element of ``a``.
         """
-        function, is_new = self._function("broadcast", 5)
+        function, is_new = self._function(f"broadcast_{vectors}", 5)
         if is_new:
-            _Broadcast(self, function).emit()
+            _Broadcast(self, function, vectors).emit()
         return function
 
     def dot(self) -> Any:
@@ -176,14 +179,18 @@ class _Kernel:
 
 
 class _Broadcast(_Kernel):
+    def __init__(self, tiles: Tiles, function: Any, vectors: int) -> None:
+        super().__init__(tiles, function)
+        self.vectors = vectors
+
     def fill(self) -> None:
-        width = VECTORS * self.lanes
+        width = self.vectors * self.lanes
         with self.range(_SIZE(0), self.columns, width) as (column, _):
             left = self.builder.sub(self.columns, column)
-            masks = [self.mask(self.plus(left, -v * self.lanes)) for v in range(VECTORS)]
+            masks = [self.mask(self.plus(left, -v * self.lanes)) for v in range(self.vectors)]
             start = _SIZE(0)
-            for height in HEIGHTS:
-                smallest = height == HEIGHTS[-1]
+            for height in HEIGHTS[self.vectors]:
+                smallest = height == FEWEST_ROWS
                 stop = self.rows if smallest else self.builder.and_(self.rows, _SIZE(-height))
                 with self.range(start, stop, height) as (row, _):
                     if smallest:
@@ -193,7 +200,7 @@ class _Broadcast(_Kernel):
 
     def _tile(self, row: Any, column: Any, height: int, masks: list[Any]) -> None:
         a_row, a_term = self.steps
-        totals = self.zeros(height, VECTORS)
+        totals = self.zeros(height, self.vectors)
         with cgutils.for_range(self.builder, self.inner) as loop:
             k = loop.index
             line = self.at(self.b, k, self.columns, column)
