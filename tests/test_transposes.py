@@ -21,8 +21,10 @@ def copies(inputs, outputs):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.bool_])
 def test_kernel(dtype, compiled):
     run = compiled(lambda x, out, c, r, n: kernels.transpose(x, out, c, r, n))
-    for count, rows, columns in ((1, 1, 1), (2, 3, 5), (1, 16, 33), (3, 40, 17), (2, 0, 4)):
-        x = np.random.default_rng(rows).integers(0, 2, (count, rows, columns)).astype(dtype)
+    sizes = ((1, 1, 1), (2, 3, 5), (1, 8, 8), (1, 16, 33), (3, 40, 17), (2, 7, 20), (2, 0, 4))
+    for count, rows, columns in sizes:
+        x = np.random.default_rng(rows).integers(0, 100, (count, rows, columns)) % 90
+        x = (x % 2 if dtype == np.bool_ else x).astype(dtype)
         out = np.ones((count, columns, rows), dtype)
         run(x.reshape(-1), out.reshape(-1), count, rows, columns)
         np.testing.assert_array_equal(out, x.swapaxes(1, 2))

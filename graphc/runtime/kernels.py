@@ -8,7 +8,7 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
-from . import accumulate
+from . import accumulate, squares
 from .gate import gate
 
 __all__ = ["position", "product_of_others", "scatter_add", "transpose"]
@@ -86,15 +86,20 @@ def transpose(x: Any, out: Any, count: int, rows: int, columns: int) -> None:
     >>> out
     array([0., 3., 1., 4., 2., 5.])
     """
-    # In squares of which all lines fit the cache, also where rows are a power of two apart.
     for c in range(count):
         start = c * rows * columns
-        for top in range(0, rows, 16):
-            bottom = accumulate.minimum(top + 16, rows)
-            for left in range(0, columns, 16):
-                for j in range(left, accumulate.minimum(left + 16, columns)):
-                    for i in range(top, bottom):
-                        out[start + j * rows + i] = x[start + i * columns + j]
+        bottom = rows - rows % 8
+        right = columns - columns % 8
+        for i in range(0, bottom, 8):
+            for j in range(0, right, 8):
+                corner = start + i * columns + j
+                squares.transpose_square(x, corner, columns, out, start + j * rows + i, rows)
+            for j in range(right, columns):
+                for k in range(i, i + 8):
+                    out[start + j * rows + k] = x[start + k * columns + j]
+        for i in range(bottom, rows):
+            for j in range(columns):
+                out[start + j * rows + i] = x[start + i * columns + j]
 
 
 @gate
