@@ -178,3 +178,13 @@ def test_many_scalars_stacked():
     found, slope = f(array)
     np.testing.assert_array_equal(found, (array * weights)[:40])
     np.testing.assert_array_equal(slope, 2 * array * weights**2)
+
+
+def test_elements_of_a_stored_value_of_half_a_size_have_names_of_their_own():
+    x = gx.input("x", ("N", "M"))
+    e = gx.exp(x[:, ::2])
+    outputs = [e, gx.sqrt(e - gx.sum(e, axis=1, keepdims=True) + 300.0) * e]
+    array = np.random.default_rng(0).normal(size=(7, 9))
+    found = gx.compile([x], outputs, cache=False)(array)
+    for one, other in zip(found, gx.evaluate(outputs, {x: array}), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)

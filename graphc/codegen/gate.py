@@ -42,7 +42,7 @@ from graphc.types import Shape, product
 INDENT = "    "
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _ATOM = re.compile(r"-?[\w.]+([eE][+-]\d+)?|np\.\w+\(-?[\w.+-]+\)")
-_READ = re.compile(r"(\w+)\[([\w*+ ()-]*)\]")
+_READ = re.compile(r"(\w+)\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True)
