@@ -100,3 +100,14 @@ def test_long_loops_compute_two_vectors_at_a_time(dtype):
         a = np.linspace(-3, 3, n).astype(dtype)
         wanted = gx.evaluate(y, {x: a})
         np.testing.assert_allclose(long(a), wanted, rtol=20 * np.finfo(dtype).eps)
+
+
+def test_a_loop_in_which_nothing_is_left_to_compute():
+    x = gx.input("x", ("N", "M", 3))
+    s, r = gx.stack([x, x, x], 1), gx.reshape(x, -1)
+    loss = gx.sum(s * (s * 0.5 + 0.9)) + gx.sum(r * (r * 0.5 + 1.1))
+    results = [s, r, gx.grad(loss, x)]
+    a = np.random.default_rng(0).normal(size=(4, 5, 3))
+    found = gx.compile([x], results, cache=False)(a)
+    for one, other in zip(found, gx.evaluate(results, {x: a}), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13)

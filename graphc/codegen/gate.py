@@ -345,10 +345,12 @@ class _Gate:
         cut = interior(loop, anywhere) if may_cut else None
         if not cut:
             body = self._body(loop, anywhere)
+            if not body:
+                return []
             text = ", ".join(bounds) if bounds[0] != "0" else bounds[1]
             in_order = text == str(loop.size) and counter not in self.striding
             rolled = in_order and stays_rolled(loop, map(self._total, _reductions(loop)))
-            return body and _loop_of(counter, text, body, "loops.rolled" if rolled else "range")
+            return _loop_of(counter, text, body, "loops.rolled" if rolled else "range")
         low, high, step = (_fresh(self.taken, name) for name in ("low", "high", "k"))
         known = Position(counter, cut.before, loop.size - cut.after)
         inside = self._body(loop, _with_counter(self.counters, axis, known))
