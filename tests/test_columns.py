@@ -64,6 +64,30 @@ def test_values_and_gradients(function, width, threads):
             np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_is_read_may_be_a_sum_over_any_axis(axis):
+    rng = np.random.default_rng(axis)
+    x, p = gx.input("x", ("N", 8)), gx.input("p", ("K", 8, "M") if axis == 2 else ("K", "K", 8))
+    loss = bells(x, gx.sum(p, axis=axis))
+    results = [loss, *gx.grad(loss, [x, p])]
+    a = rng.normal(size=(20, 8)), 0.1 * rng.normal(size=(30, 8, 4) if axis == 2 else (9, 9, 8))
+    found = gx.compile([x, p], results, cache=False)(*a)
+    for one, other in zip(found, gx.evaluate(results, {x: a[0], p: a[1]}), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_read_may_be_joined_to_numbers(order):
+    x, y = matrices(8)
+    pieces = [y, gx.constant(np.zeros((2, 8)))][::order]
+    results = gx.grad(bells(x, gx.concat(pieces, axis=0)), [x, y])
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(20, 8)), rng.normal(size=(30, 8))
+    found = gx.compile([x, y], results, cache=False)(a, b)
+    for one, other in zip(found, gx.evaluate(results, {x: a, y: b}), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
 def test_sums_of_rows_are_kept_by_columns():
     x, y = matrices(8)
     loss = bells(x, y)

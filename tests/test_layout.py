@@ -39,6 +39,22 @@ def both_operands(few):
     return [x, y], [square, wide, *sums]
 
 
+def test_points_may_be_joined_to_numbers():
+    x, means = gx.input("x", ("N", 8)), gx.input("means", (9, 8))
+    factors = gx.input("factors", (9, 8, 8))
+    points = gx.concat([x, gx.constant(np.zeros((2, 8)))], axis=0)
+    z = gx.tanh((points - gx.expand_dims(means, 1)) @ factors)
+    inputs = [x, means, factors]
+    results = gx.grad(gx.sum(gx.exp(-gx.sum(z * z, axis=2))), inputs)
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=size) for size in ((70, 8), (9, 8), (9, 8, 8))]
+    expected = gx.evaluate(results, dict(zip(inputs, given, strict=True)))
+    for found, wanted in zip(
+        gx.compile(inputs, results, cache=False)(*given), expected, strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
+
+
 def last_axes(outputs):
     """The last axes of all loops of three axes."""
     nodes = (each if isinstance(each, Node) else each.node for each in outputs)

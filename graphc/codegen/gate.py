@@ -302,13 +302,12 @@ class _Gate:
     def _strips(self, loop: Strips, first: str, last: str) -> list[str]:
         assert loop.strip
         start, stop, strip = self.strip_names
-        if isinstance(loop.strip.width, int):
+        if loop.strip.is_known:
             strip = str(loop.strip)
         else:
             self.emit(0, f"{strip} = {loop.strip}")
         lines = [f"{stop} = accumulate.minimum({start} + {strip}, {last})"]
-        for part in loop.body:
-            assert isinstance(part, Loop)
+        for part in loop.parts():
             lines += self._iterations(part, (start, stop), f"{start} // {strip}")
         return _loop_of(start, f"{first}, {last}, {strip}", lines)
 

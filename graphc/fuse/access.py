@@ -9,7 +9,7 @@ from itertools import chain
 from graphc.dump import is_number
 from graphc.facts import ReadCode
 from graphc.fuse.roles import Role, kept_axes, role
-from graphc.ir import Node
+from graphc.ir import Graph, Node
 
 Index = tuple[str, ...]
 
@@ -33,6 +33,16 @@ def operands(node: Node) -> Iterator[Node]:
             pending.extend(reversed(arg.args))
         else:
             yield arg
+
+
+def readers(graph: Graph) -> dict[Node, list[Node]]:
+    """Which nodes have each node as an operand, once for every time they do."""
+    nodes = graph.nodes()
+    found: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in nodes:
+        for arg in node.args:
+            found[arg].append(node)
+    return found
 
 
 class Accesses:

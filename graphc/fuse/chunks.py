@@ -22,6 +22,7 @@ from enum import Enum, auto
 
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, inner_elements, is_local_total
+from graphc.fuse.strips import Strip
 from graphc.ir import Graph, Node
 from graphc.runtime.parallel import MOST_CHUNKS
 from graphc.types import Dimension, is_float, product
@@ -121,7 +122,7 @@ def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
     inner = 1 if schedule.flat else inner_elements(loop)
     size = _size(loop.size, elements, inner, set(kinds.values()))
     if loop.strip:
-        size = _whole(size, str(loop.strip))
+        size = _whole(size, loop.strip)
     if isinstance(loop.size, int) and isinstance(size, int) and loop.size <= size:
         return None
     parts = tuple(
@@ -145,10 +146,10 @@ def _size(length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | 
     return f"parallel.bounded({length}, {least})"
 
 
-def _whole(size: int | str, strip: str) -> int | str:
+def _whole(size: int | str, strip: Strip) -> int | str:
     """A size of chunks that are made of whole strips."""
-    if isinstance(size, int) and strip.isdecimal():
-        return -(-size // int(strip)) * int(strip)
+    if isinstance(size, int) and strip.is_known:
+        return -(-size // strip.longest) * strip.longest
     return f"{strip}*(({size} + {strip} - 1)//{strip})"
 
 
@@ -189,7 +190,7 @@ def _kind(node: Node, loop: Loop, flat: bool) -> Kind | None:
 
 def _part(node: Node, kind: Kind, loop: Loop, flat: bool) -> Part:
     count = _count(node, kind, loop, flat)
-    if loop.strip and kind is Kind.RUNS and not isinstance(loop.strip.width, int):
+    if loop.strip and kind is Kind.RUNS and not loop.strip.is_known:
         # Strips as long as they are at this call.
         return Part(node, kind, count, f"({loop.size} + {loop.strip} - 1)//{loop.strip}")
     return Part(node, kind, count, str(count))

@@ -2,7 +2,7 @@
 
 The distances of all points from all centres are sums over their coordinates. The loop over the coordinates
 is too short to vectorise, and the loop around it, over the centres, reads one coordinate of each with a
-stride. Where the centres are read again for every point they are new once, coordinate by coordinate: the
+stride. Where the centres are read again for every point they are copied once, coordinate by coordinate: the
 short loop is then unrolled, and the one around it reads its operands in order.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from graphc.fuse.access import Accesses, Index, counters
+from graphc.dump import is_number
+from graphc.fuse.access import Accesses, Index, counters, readers
 from graphc.fuse.roles import Role, role, space
 from graphc.ir import Graph, Node, make_node, rebuild
 from graphc.ops.elementwise import copy
@@ -28,23 +29,18 @@ OFTEN = 8
 
 def by_columns(graph: Graph) -> Graph:
     """The graph with copies by columns of what sums over a short last axis read again and again."""
-    nodes = graph.nodes()
-    users: dict[Node, list[Node]] = {}
-    for node in nodes:
-        for arg in node.args:
-            users.setdefault(arg, []).append(node)
-    accesses = Accesses()
+    users, accesses = readers(graph), Accesses()
     chosen: set[Node] = set()
-    for node in filter(_sums_short_rows, nodes):
+    for node in filter(_sums_short_rows, users):
         terms = _terms(node)
         if not any(_leaves(term, users, graph) for term in terms):
             chosen |= _repeated_reads(terms, accesses)
-    for node in filter(_sums_rows, nodes):
+    for node in filter(_sums_rows, users):
         if not chosen.isdisjoint(arg for term in _terms(node) for arg in term.args):
             chosen.add(node)
     if not chosen:
         return graph
-    new = rebuild(graph.outputs, lambda old, node: read_by_columns(node) if old in chosen else node)
+    new = rebuild(graph.outputs, lambda old, node: _by_columns(node) if old in chosen else node)
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
 
 
@@ -61,10 +57,11 @@ def _sums_rows(node: Node) -> bool:
 
 def _is_short(shape: Shape) -> bool:
     *_, many, few = shape
-    return isinstance(few, int) and 1 < few <= SHORT and _at_least(many, 2 * few)
+    return isinstance(few, int) and 1 < few <= SHORT and at_least(many, 2 * few)
 
 
-def _at_least(size: Dimension, least: int) -> bool:
+def at_least(size: Dimension, least: int) -> bool:
+    """Whether a size is so large, or has a name and may be."""
     return not isinstance(size, int) or size >= least
 
 
@@ -83,8 +80,7 @@ def _terms(total: Node) -> list[Node]:
 def _leaves(term: Node, users: Mapping[Node, Sequence[Node]], graph: Graph) -> bool:
     """Whether anybody reads a term from memory, where it would be written with a stride."""
     inside = all(
-        role(user) in (Role.LOOP, Role.REDUCE) and space(user) == term.shape
-        for user in users.get(term, ())
+        role(user) in (Role.LOOP, Role.REDUCE) and space(user) == term.shape for user in users[term]
     )
     return not inside or term in graph.outputs
 
@@ -116,14 +112,20 @@ def is_read_often(index: Index, shape: Shape) -> bool:
     own = counters(len(shape))
     others = [size for name, size in zip(own, shape, strict=True) if name not in index]
     is_plain = index[-2:] == own[-2:] and set(index).issubset(own)
-    return is_plain and any(_at_least(size, OFTEN) for size in others)
+    return is_plain and any(at_least(size, OFTEN) for size in others)
+
+
+def _by_columns(node: Node) -> Node:
+    """A sum of rows that is kept by columns, or what is read by columns."""
+    if node.op is sum_:
+        return transposed(sum_by_columns(*node.args, **node.attrs))
+    return read_by_columns(node)
 
 
 def read_by_columns(node: Node) -> Node:
-    """A sum of rows, or what an index map reads, from memory in which the last two axes change places."""
-    if node.op is sum_:
-        return transposed(sum_by_columns(*node.args, **node.attrs))
+    """What index maps read, of a copy of the array in which the last two axes change places."""
     if role(node) is Role.READ:
-        (arg,) = node.args
-        return make_node(node.op, (read_by_columns(arg),), node.attrs)
-    return node if node.op is copy else transposed(copy(transposed(node)))
+        return make_node(node.op, tuple(map(read_by_columns, node.args)), node.attrs)
+    if is_number(node) or node.op is copy:
+        return node
+    return transposed(copy(transposed(node)))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from graphc.dump import is_number
-from graphc.fuse.access import Accesses, Index, operands, stays_inside
+from graphc.fuse.access import Accesses, Index, operands, readers, stays_inside
 from graphc.fuse.order import connected, in_order
 from graphc.fuse.recompute import BYTES_PER_OPERATION, sources, values_to_recompute
 from graphc.fuse.roles import Role, role, space
@@ -115,11 +115,7 @@ def _externals(group: set[Node], ordered: Sequence[Node]) -> tuple[Node, ...]:
 
 def _users(graph: Graph) -> Users:
     """Who reads each node; None stands for the caller, who reads the outputs."""
-    nodes = graph.nodes()
-    users: Users = {node: [] for node in nodes}
-    for node in nodes:
-        for arg in node.args:
-            users[arg].append(node)
+    users: Users = {node: [*found] for node, found in readers(graph).items()}
     for output in graph.outputs:
         users[output].append(None)
     return users

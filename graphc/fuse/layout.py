@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from graphc.fuse.access import Accesses, counters
-from graphc.fuse.columns import SHORT, is_read_often, read_by_columns
+from graphc.fuse.access import Accesses, counters, readers
+from graphc.fuse.columns import SHORT, at_least, is_read_often, read_by_columns
 from graphc.fuse.roles import Role, role
 from graphc.ir import BROADCAST_TO, Graph, Node, broadcast, make_node, rebuild
 from graphc.ops.linalg import matmul, transposed
@@ -25,12 +25,7 @@ LONG = 64
 
 def long_axes_last(graph: Graph) -> Graph:
     """The graph with the last two axes of such values exchanged in memory."""
-    nodes = graph.nodes()
-    users: dict[Node, list[Node]] = {node: [] for node in nodes}
-    for node in nodes:
-        for arg in node.args:
-            users[arg].append(node)
-    accesses = Accesses()
+    users, accesses = readers(graph), Accesses()
     chosen = _near_products(_inside(_candidates(graph), users, accesses), users)
     if not chosen:
         return graph
@@ -54,7 +49,7 @@ def _is_narrow(shape: Shape) -> bool:
         return False
     *_, many, few = shape
     is_short = isinstance(few, int) and 1 < few <= SHORT
-    return is_short and (not isinstance(many, int) or many >= LONG)
+    return is_short and at_least(many, LONG)
 
 
 def _inside(

@@ -41,6 +41,10 @@ class Loop:
     body: tuple[Step, ...]
     strip: Strip | None = None
 
+    def parts(self) -> tuple[Loop, ...]:
+        """The loop itself, which is in one piece."""
+        return (self,)
+
     def nodes(self) -> Iterator[Node]:
         """All nodes computed in this loop, in order, as often as they are computed."""
         return _in_steps(self.body)
@@ -49,6 +53,10 @@ class Loop:
 @dataclass(frozen=True)
 class Strips(Loop):
     """Loops over one axis, the parts, which take turns: all of them run over a strip, then over the next."""
+
+    def parts(self) -> tuple[Loop, ...]:
+        """The loops that take turns."""
+        return tuple(step for step in self.body if isinstance(step, Loop))
 
 
 Step: TypeAlias = "Node | Loop"
@@ -245,17 +253,10 @@ def _paths(steps: Sequence[Step], path: Path = ()) -> Iterator[tuple[Node, Path]
     """
     for k, step in enumerate(steps):
         if isinstance(step, Loop):
-            for part, loop in enumerate(_loops(step)):
+            for part, loop in enumerate(step.parts()):
                 yield from _paths(loop.body, (*path, (k, part)))
         else:
             yield step, path
-
-
-def _loops(loop: Loop) -> list[Loop]:
-    """The parts of strips, or the loop alone."""
-    if isinstance(loop, Strips):
-        return [part for part in loop.body if isinstance(part, Loop)]
-    return [loop]
 
 
 def visible_from(node: Node, path: Path) -> Path:
@@ -345,7 +346,7 @@ def _filtered(
         if isinstance(step, Loop):
             loops = tuple(
                 replace(loop, body=_filtered(loop.body, needed, (*here, (k, part))))
-                for part, loop in enumerate(_loops(step))
+                for part, loop in enumerate(step.parts())
             )
             found.append(replace(step, body=loops) if isinstance(step, Strips) else loops[0])
         elif (step, here) in needed:

@@ -46,12 +46,17 @@ class Strip:
     width: Dimension
 
     @property
+    def is_known(self) -> bool:
+        """Whether the size of a row, and so the length of a strip, is known when code is written."""
+        return isinstance(self.width, int)
+
+    @property
     def shortest(self) -> int:
         """The fewest rows that a strip has, but for the last one."""
-        return self.longest if isinstance(self.width, int) else 1
+        return self.longest if self.is_known else 1
 
     def __str__(self) -> str:
-        if isinstance(self.width, int):
+        if self.is_known:
             return str(self.longest)
         return f"accumulate.minimum({self.longest}, parallel.size({ELEMENTS}, {self.width}, 1))"
 

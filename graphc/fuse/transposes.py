@@ -1,13 +1,11 @@
-"""Matrices that a loop would read across their rows are transposed in memory first, in tiles.
+"""Matrices that a loop would read across their rows are transposed in memory first.
 
 A loop whose innermost counter steps through an array with a stride is not vectorised, whatever it computes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
-from graphc.fuse.access import Accesses, counters
+from graphc.fuse.access import Accesses, counters, operands, readers
 from graphc.fuse.roles import Role, role
 from graphc.ir import Graph, Node, rebuild
 from graphc.ops.elementwise import copy
@@ -25,22 +23,17 @@ def read_in_order(graph: Graph) -> Graph:
     if not across:
         return graph
 
-    alone = _read_by_one(graph)
+    users = readers(graph)
 
     def in_order(old: Node, node: Node) -> Node:
         if old in across:
-            return _transpose(_array(node), _array(old) in alone)
+            (before,), (array,) = operands(old), operands(node)
+            is_alone = len(set(users[before])) == 1 and before not in graph.outputs
+            return _transpose(array, is_alone)
         return node.args[0] if old.op is copy and old.args[0] in across else node
 
     new = rebuild(graph.outputs, in_order)
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
-
-
-def _read_by_one(graph: Graph) -> set[Node]:
-    """The products that only one node reads, and which are no results."""
-    readers = Counter(arg for node in graph.nodes() for arg in set(node.args))
-    products = (node for node in readers if node.op is matmul and node not in graph.outputs)
-    return {node for node in products if readers[node] == 1}
 
 
 def _transpose(array: Node, is_alone: bool) -> Node:
@@ -57,6 +50,8 @@ def _reads_across(operand: Node, accesses: Accesses) -> bool:
     if role(operand) is not Role.READ or len(reads) != 1 or len(operand.shape) < 2:
         return False
     ((array, index),) = reads
+    if list(operands(operand)) != [array]:
+        return False
     *others, rows, columns = operand.shape
     *outer, row, column = counters(len(operand.shape))
     count = rows * columns
@@ -64,9 +59,3 @@ def _reads_across(operand: Node, accesses: Accesses) -> bool:
     return (
         not is_small and index == (*outer, column, row) and array.shape == (*others, columns, rows)
     )
-
-
-def _array(read: Node) -> Node:
-    while role(read) is Role.READ:
-        (read,) = read.args
-    return read

@@ -102,7 +102,7 @@ def _emit_transpose(node: Node, operands: Sequence[str], result: str) -> list[st
 def _infer_transpose(x: TensorType) -> TensorType:
     if x.ndim < 2:
         raise Rejected("needs at least 2 axes")
-    return x.with_shape((*x.shape[:-2], x.shape[-1], x.shape[-2]))
+    return x.with_shape(_effective(x.shape, True))
 
 
 transpose_copy: Op = Op(

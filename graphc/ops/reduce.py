@@ -21,6 +21,7 @@ from graphc.ir import REGISTRY, Array, Node, Op, Rejected, broadcast, filled, si
 from graphc.ops.discrete import bitwise_or, equal, not_equal
 from graphc.ops.elementwise import where
 from graphc.ops.families import require_dtype
+from graphc.ops.linalg import transposed
 from graphc.ops.shape import expand_dims, iota, permute_dims, reshape
 from graphc.types import (
     ALL_DTYPES,
@@ -116,11 +117,6 @@ sum_: Op = reduction(
 )
 
 
-def _swapped(node: Node) -> Node:
-    *others, many, few = range(len(node.shape))
-    return permute_dims(node, axes=(*others, few, many))
-
-
 def _infer_by_columns(x: TensorType, *, axes: Axes) -> TensorType:
     require_dtype(x.dtype, NUMBERS)
     _require_axes(x, axes)
@@ -135,7 +131,7 @@ sum_by_columns: Op = Op(
     infer=_infer_by_columns,
     reference=lambda x, *, axes: np.swapaxes(sum_.reference(x, axes=axes), -1, -2),
     lowering=ReduceCode("accumulate.add", lambda dtype: dtype.type(0).item(), by_columns=True),
-    vjp=lambda g, out, x, *, axes: (spread(_swapped(g), x, axes),),
+    vjp=lambda g, out, x, *, axes: (spread(transposed(g), x, axes),),
     samples=(
         Sample(((2, 3, 4),), {"axes": (0,)}, (ANYWHERE,)),
         Sample(((2, 3, 2, 4),), {"axes": (1,)}, (ANYWHERE,)),

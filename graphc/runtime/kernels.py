@@ -88,14 +88,14 @@ def transpose(x: Any, out: Any, count: int, rows: int, columns: int) -> None:
     """
     for c in range(count):
         start = c * rows * columns
-        bottom = rows - rows % 8
-        right = columns - columns % 8
-        for i in range(0, bottom, 8):
-            for j in range(0, right, 8):
+        bottom = rows - rows % squares.SIDE
+        right = columns - columns % squares.SIDE
+        for i in range(0, bottom, squares.SIDE):
+            for j in range(0, right, squares.SIDE):
                 corner = start + i * columns + j
                 squares.transpose_square(x, corner, columns, out, start + j * rows + i, rows)
             for j in range(right, columns):
-                for k in range(i, i + 8):
+                for k in range(i, i + squares.SIDE):
                     out[start + j * rows + k] = x[start + k * columns + j]
         for i in range(bottom, rows):
             for j in range(columns):

@@ -72,9 +72,10 @@ class Operations:
 
     def call(self, function: Any, *operands: Operand) -> Operand:
         """A call of a function."""
-        if _is_literal(function, operands):
-            (operand,) = operands
-            return Known(function(operand.item))  # type: ignore[union-attr]
+        match operands:
+            case (Known(item),) if isinstance(function, type) and issubclass(function, np.generic):
+                # A literal with its dtype, as in ``np.float32(0.5)``.
+                return Known(function(item))
         return self._call(function, operands, tuple(map(self.kind_of, operands)))
 
     def attribute(self, owner: Operand, name: str) -> Operand:
@@ -116,9 +117,3 @@ class Operations:
         if signature is None:
             raise TypingError(f"{function!r} does not take {', '.join(map(str, kinds))}")
         return signature, self.context.get_function(kind, signature)
-
-
-def _is_literal(function: Any, operands: tuple[Operand, ...]) -> bool:
-    """Whether a call only gives a literal its dtype, as in ``np.float32(0.5)``."""
-    is_number = isinstance(function, type) and issubclass(function, np.generic)
-    return is_number and len(operands) == 1 and isinstance(operands[0], Known)
