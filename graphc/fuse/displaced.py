@@ -17,14 +17,13 @@ from graphc.facts import NONDIFFERENTIABLE, ScalarCode
 from graphc.fuse.roles import Role, role
 from graphc.ir import (
     BROADCAST_TO,
-    NOTES,
     Graph,
     Node,
     broadcast,
     filled,
     filled_type,
-    located,
     make_node,
+    rebuild,
     uniform_number,
     uniform_value,
     walk,
@@ -48,19 +47,17 @@ def compute_where_read(graph: Graph) -> Graph:
     stored = {*graph.outputs, *(arg for node in whole for arg in node.args)}
     families = _families([node.args[0] for node in nodes if node.op in MAPS], stored)
     in_place = {arg for node in nodes if node.op not in MAPS for arg in node.args}
-    new: dict[Node, Node] = {}
     arrays: set[Node] = set()
-    for node in nodes:
-        args = tuple(new[arg] for arg in node.args)
-        with located(node.location):
-            rebuilt = node if args == node.args else make_node(node.op, args, node.attrs)
-            if node.op in MAPS and node.args[0] not in stored:
-                (value,) = node.args
-                rebuilt = _displaced(rebuilt, families[value], value in in_place, arrays)
-        new[node] = rebuilt
-        NOTES.carry(node, rebuilt)
-        if node in stored:
-            arrays.add(rebuilt)
+
+    def moved(old: Node, node: Node) -> Node:
+        if old.op in MAPS and old.args[0] not in stored:
+            (value,) = old.args
+            node = _displaced(node, families[value], value in in_place, arrays)
+        if old in stored:
+            arrays.add(node)
+        return node
+
+    new = rebuild(graph.outputs, moved)
     return Graph(graph.name, graph.inputs, tuple(new[output] for output in graph.outputs))
 
 
