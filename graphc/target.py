@@ -26,6 +26,7 @@ from numba.core.target_extension import (
 )
 
 from graphc.native.memory import Loaded, target_machine
+from graphc.runtime.lanes import put_in_place
 
 _NAME = "graphc"
 _DEFINITIONS = (
@@ -62,6 +63,7 @@ class _Library(AOTCodeLibrary):
         first.add_instruction_combine_pass()
         for passes in (first, builder.getModulePassManager()):
             passes.run(self._final_module, builder)
+        put_in_place(self._final_module, builder)
 
 
 class _Codegen(JITCPUCodegen):
@@ -75,6 +77,8 @@ class _Codegen(JITCPUCodegen):
 
 class _Context(CPUContext):
     """Numba's target for the processor, with its tables, but filled only as far as they are needed."""
+
+    puts_lanes_in_place = True
 
     def __init__(self) -> None:
         super().__init__(cpu_target.typing_context, _NAME)

@@ -23,6 +23,7 @@ from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 from numba.np.numpy_support import from_dtype
 
+from graphc.runtime.lanes import are_supported, write_lookup, write_scaled
 from graphc.runtime.rarely import write_beyond
 
 __all__ = [
@@ -33,10 +34,14 @@ __all__ = [
     "bits",
     "constant",
     "copy_sign",
+    "entries",
     "from_bits",
+    "has_table",
     "inline",
+    "lookup",
     "narrow",
     "polynomial",
+    "power",
     "product_error",
     "resized",
     "select",
@@ -53,12 +58,12 @@ LONG = 12
 class Emitted:
     """A number, integer or truth value that the code being written will compute."""
 
-    __slots__ = ("builder", "fuses", "scales", "value")
+    __slots__ = ("builder", "fuses", "has_lanes", "value")
 
-    def __init__(self, builder: Any, value: Any, scales: bool, fuses: bool) -> None:
+    def __init__(self, builder: Any, value: Any, has_lanes: bool, fuses: bool) -> None:
         self.builder, self.value = builder, value
-        self.scales = scales
-        """Whether the processor has an instruction that multiplies by a power of two."""
+        self.has_lanes = has_lanes
+        """Whether the processor has the instructions of `lanes`."""
         self.fuses = fuses
         """Whether it has one that adds a product and rounds once."""
 
@@ -76,7 +81,7 @@ class Emitted:
 
     def new(self, value: Any) -> Emitted:
         """The result of an instruction."""
-        return Emitted(self.builder, value, self.scales, self.fuses)
+        return Emitted(self.builder, value, self.has_lanes, self.fuses)
 
     def operand(self, other: Any) -> Any:
         """Another operand of an instruction: a result, or a constant of the same type."""
@@ -228,8 +233,7 @@ def product_error(x: Any, y: Any, product: Any) -> Any:
 
 def _halves(x: Any) -> tuple[Any, Any]:
     """A number with half of the digits of x, and the rest."""
-    is_double = x.width == 64 if isinstance(x, Emitted) else x.dtype == np.float64
-    low_digits = 27 if is_double else 12
+    low_digits = 27 if _is_double(x) else 12
     high = from_bits((bits(x) >> low_digits) << low_digits, x)
     return high, x - high
 
@@ -309,41 +313,67 @@ def beyond(limit: float, function: Callable[[Any], Any], x: Any, near: Any) -> A
         return type(x)(function(np.float64(x))) if abs(x) > limit else near
 
     def body(builder: Any, argument: Any) -> Any:
-        return function(Emitted(builder, argument, x.scales, x.fuses)).value
+        return function(Emitted(builder, argument, x.has_lanes, x.fuses)).value
 
     name = f"{function.__module__}.{function.__qualname__}"
     return x.new(write_beyond(x.builder, name, limit, body, x.value, near.value))
 
 
-def times_power(x: Any, n: Any) -> Any:
-    """``x * 2**n``, rounded once, for an integer n for which the square root of 2**n is a normal float.
+def has_table(x: Any) -> bool:
+    """Whether numbers are found in a table as fast as computed; one for the type of ``x`` has `entries`."""
+    return isinstance(x, Emitted) and x.has_lanes
 
-    >>> times_power(np.float32(3), -1)
+
+def entries(x: Any) -> int:
+    """How many numbers a table has that is a register of the processor."""
+    return 8 if _is_double(x) else 16
+
+
+def lookup(table: tuple[float, ...], index: Any) -> Any:
+    """The number of a table at an index modulo its length, where `has_table` holds.
+
+    The index is an integer of the width of the numbers.
+    """
+    return index.new(write_lookup(index.builder, table, index.value))
+
+
+def times_power(x: Any, exponent: Any) -> Any:
+    """``x * 2**k``, rounded once, k being the exponent, a float, rounded down.
+
+    The exponent has an integer value, unless `has_table` holds, for which the square root of ``2**k`` is a
+    normal float.
+
+    >>> times_power(np.float32(3), np.float32(-1))
     np.float32(1.5)
     """
     if not isinstance(x, Emitted):
         # The exponent of a nan can be anything.
-        return np.ldexp(x, max(min(n, 5000), -5000))
-    return _times_power_by_instruction(x, n) if x.scales else _times_power_by_products(x, n)
+        return np.ldexp(x, int(np.nan_to_num(np.floor(exponent))))
+    if x.has_lanes:
+        return x.new(write_scaled(x.builder, x.value, exponent.value))
+    return _times_power_by_products(x, exponent)
 
 
-def _times_power_by_instruction(x: Emitted, n: Emitted) -> Emitted:
-    builder, kind, integer = x.builder, x.value.type, ir.IntType(32)
-    function_type = ir.FunctionType(kind, [kind, integer])
-    name = "llvm.ldexp"
-    function = builder.module.declare_intrinsic(name, [kind, integer], function_type)
-    exponent = n.value if n.width == 32 else builder.trunc(n.value, integer)
-    return x.new(builder.call(function, [x.value, exponent]))
+def power(exponent: Any) -> Any:
+    """``2**exponent`` for a float with an integer value, if that is a normal float.
+
+    >>> power(np.float32(-1))
+    np.float32(0.5)
+    """
+    # As the low bits of a float without a fraction the exponent is shifted to where it belongs.
+    digits, bias = (52, 1023) if _is_double(exponent) else (23, 127)
+    return from_bits(bits(exponent + (1.5 * 2.0**digits + bias)) << digits, exponent)
 
 
-def _times_power_by_products(x: Emitted, n: Emitted) -> Emitted:
-    """2**n itself may be no float: the product with one half of it is exact, that with the other rounds."""
-    digits = 23 if x.width == 32 else 52
-    bias = 127 if x.width == 32 else 1023
-    half = n.new(n.builder.ashr(n.value, n.operand(1)))
-    for power in (half, n - half):
-        x = x * from_bits((power + bias) << digits, x)
-    return x
+def _times_power_by_products(x: Any, exponent: Any) -> Any:
+    """2**k itself may be no float: the product with one half of it is exact, that with the other rounds."""
+    digits = 52 if _is_double(x) else 23
+    half = exponent * 0.5 + 1.5 * 2.0**digits - 1.5 * 2.0**digits
+    return x * power(half) * power(exponent - half)
+
+
+def _is_double(x: Any) -> bool:
+    return x.width == 64 if isinstance(x, Emitted) else x.dtype == np.float64
 
 
 def inline(kind: type[np.floating[Any]]) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
@@ -383,5 +413,5 @@ def _register(name: Callable[[Any], Any], body: Callable[[Any], Any], kind: Any)
 
     @lower_builtin(name, kind)
     def lower_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        features = context.codegen().magic_tuple()[2]
-        return body(Emitted(builder, args[0], "+avx512f" in features, "+fma" in features)).value
+        fuses = "+fma" in context.codegen().magic_tuple()[2]
+        return body(Emitted(builder, args[0], are_supported(context), fuses)).value

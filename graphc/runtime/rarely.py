@@ -1,8 +1,7 @@
 """Slow paths that a vectorised loop takes for the few arguments that need them.
 
 A branch in the body keeps LLVM from vectorising a loop, and so does the call of a function that has no
-vector forms. So the choice is a function of its own, and has them: the loop vectoriser calls those that
-the attribute ``vector-function-abi-variant`` names. They test all their numbers at once.
+vector forms. So the choice is a function of its own, and has them. They test all their numbers at once.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["write_beyond"]
+from .forms import PURE, REGISTERS, add_attributes, offer
 
-_PURE = ("nounwind", "willreturn", "memory(none)")
-_REGISTERS = (64, 128, 256, 512)
+__all__ = ["write_beyond"]
 
 Body = Callable[[Any, Any], Any]
 """Writes, with a builder, the function of a float64 that the slow path computes, and returns its value."""
@@ -53,18 +51,14 @@ def _define(module: Any, name: str, limit: float, body: Body, kind: Any) -> Any:
     # A function of its own: the one with vector forms must not be what they call.
     single = _write(module, f"{name}.single", limit, kind, one)
     width = 32 if kind == ir.FloatType() else 64
-    forms = [
-        _write(module, f"{name}.{count}", limit, ir.VectorType(kind, count), each)
-        for count in (bits // width for bits in _REGISTERS)
+    forms = {
+        count: _write(module, f"{name}.{count}", limit, ir.VectorType(kind, count), each)
+        for count in (bits // width for bits in REGISTERS)
         if count > 1
-    ]
+    }
     choice = _write(module, name, limit, kind, same)
-    variants = (f"_ZGV_LLVM_N{v.args[0].type.count}vv_{name}({v.name})" for v in forms)
-    _add(choice, f'"vector-function-abi-variant"="{",".join(variants)}"')
-    # Once it is part of its callers, the vectoriser does not recognise it any more.
-    _add(choice, "noinline")
-    _add(single, "noinline")
-    _keep(module, forms)
+    offer(choice, "vv", forms)
+    add_attributes(single, "noinline")
     return choice
 
 
@@ -72,7 +66,7 @@ def _write(module: Any, name: str, limit: float, kind: Any, slow: Callable[..., 
     """A function of x and near that returns near unless some x is beyond the limit."""
     function = ir.Function(module, ir.FunctionType(kind, [kind, kind]), name)
     function.linkage = "linkonce_odr"
-    _add(function, *_PURE)
+    add_attributes(function, *PURE)
     x, near = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     count = kind.count if isinstance(kind, ir.VectorType) else 1
@@ -92,22 +86,3 @@ def _fabs(module: Any, kind: Any) -> Any:
         return module.declare_intrinsic("llvm.fabs", [kind])
     name = f"llvm.fabs.v{kind.count}{kind.element.intrinsic_name}"
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind]), name)
-
-
-def _add(function: Any, *attributes: str) -> None:
-    """Add attributes, among them such as llvmlite does not know."""
-    set.update(function.attributes, attributes)
-
-
-def _keep(module: Any, functions: list[Any]) -> None:
-    """Keep LLVM from dropping what nothing refers to until loops are vectorised."""
-    pointer = ir.IntType(8).as_pointer()
-    pointers = [function.bitcast(pointer) for function in functions]
-    used = module.globals.get("llvm.compiler.used")
-    if used is not None:
-        pointers = [*used.initializer.constant, *pointers]
-    kind = ir.ArrayType(pointer, len(pointers))
-    if used is None:
-        used = ir.GlobalVariable(module, kind, "llvm.compiler.used")
-        used.linkage, used.section = "appending", "llvm.metadata"
-    used.value_type, used.initializer = kind, ir.Constant(kind, pointers)

@@ -25,9 +25,13 @@ from graphc.runtime.inline import (
     at_most,
     bits,
     copy_sign,
+    entries,
     from_bits,
+    has_table,
     inline,
+    lookup,
     polynomial,
+    power,
     select,
     times_power,
 )
@@ -62,6 +66,8 @@ class Constants:
     """So does 1 / (1 + exp(-x))."""
     expm1: Coefficients
     """(exp(r) - 1 - r) / r**2 for |r| <= log(2) / 2."""
+    expm1_near: Coefficients
+    """The same for |r| <= log(2) / 32 in float32, log(2) / 16 in float64."""
     tanh: Coefficients
     """(tanh(h) / h - 1) / h**2 as a polynomial in h**2, for |h| < 0.2558."""
     log: Coefficients
@@ -114,6 +120,7 @@ F32 = Constants(
     tanh_max=10.0,
     sigmoid_max=20.0,
     expm1=(0.0013882543, 0.0083665196, 0.0416672, 0.16666543, 0.49999997),
+    expm1_near=(0.16667058, 0.5000162),
     tanh=(-0.0513183, 0.13323413, -0.33333227),
     log=(0.2987253, 0.39977515, 0.66666776),
     log_wide=(0.28024352, 0.27999166, 0.40021697, 0.6666641),
@@ -141,6 +148,14 @@ F64 = Constants(
         0.04166666666657676,
         0.16666666666666588,
         0.5000000000000006,
+    ),
+    expm1_near=(
+        0.00019842472829200073,
+        0.0013889782208986847,
+        0.008333333316522645,
+        0.041666666569621175,
+        0.16666666666667407,
+        0.50000000000003,
     ),
     tanh=(
         -0.0013121250483668382,
@@ -175,22 +190,28 @@ F64 = Constants(
 )
 
 
-def exp_parts(c: Constants, x: Any, shift: float) -> tuple[Any, Any]:
-    """Return e and a float with e**x = (1 + e) * 2**k, for x from ``exp_min`` to ``exp_max``.
+def exp_parts(c: Constants, x: Any) -> tuple[Any, Any, Any]:
+    """Return e, h and k with e**x = (1 + e) * h * 2**floor(k), for x from ``exp_min`` to ``exp_max``.
 
-    The float is k plus the shift, an integer, and has that in its low bits. 1 + e is e**r with
-    |r| <= log(2) / 2, and e is right to a small part of its last place.
+    1 + e is e**r for a small r: h is 1 with k an integer and |r| <= log(2) / 2 or, where numbers are looked
+    up, 2 to the power of the fraction of k (Tang 1989), and |r| is smaller by the length of the table. e is
+    right to a small part of its last place.
     """
-    rounded = x * c.log2_e + (c.round + shift)
-    k = rounded - (c.round + shift)
+    count = entries(x) if has_table(x) else 1
+    # The last bit of the sum is worth 1 / count.
+    rounded = x * c.log2_e + c.round / count
+    k = rounded - c.round / count
     r = (x - k * c.ln2_high) - k * c.ln2_low
-    return r + r * r * polynomial(r, c.expm1), rounded
+    if count == 1:
+        return r + r * r * polynomial(r, c.expm1), 1.0, k
+    powers = tuple(2.0 ** (j / count) for j in range(count))
+    return r + r * r * polynomial(r, c.expm1_near), lookup(powers, bits(rounded)), k
 
 
 def exp_within(c: Constants, x: Any) -> Any:
     """e**x for x from ``exp_min`` to ``exp_max``."""
-    e, rounded = exp_parts(c, x, 0)
-    return times_power(1.0 + e, bits(rounded) - (c.whole + c.half_digit))
+    e, h, k = exp_parts(c, x)
+    return times_power(h + h * e, k)
 
 
 def log1p_near(f: Any, coefficients: Coefficients) -> Any:
@@ -279,12 +300,12 @@ def _sigmoid(c: Constants, x: Any) -> Any:
     # the exponential does not overflow where the quotient is subnormal.
     y = at_least(at_most(x, c.sigmoid_max), c.exp_min)
     shift = -(c.bias + 1) // 2
-    e, rounded = exp_parts(c, -y, c.bias + shift)
+    e, h, k = exp_parts(c, -y)
     one = 2.0**shift
-    power = from_bits(bits(rounded) << c.digits, x)
+    exponential = times_power(h, k + shift) if has_table(x) else power(k + shift)
     # Where the sum of the two rounds, the first is as good as lost, and added to what is left of it.
-    total = one + power
-    return one / (total + ((one - (total - power)) + power * e))
+    total = one + exponential
+    return one / (total + ((one - (total - exponential)) + exponential * e))
 
 
 def _softplus(c: Constants, x: Any) -> Any:

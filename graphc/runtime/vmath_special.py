@@ -210,14 +210,13 @@ def _square(c: Constants, x: Any) -> tuple[Any, Any]:
 
 
 def _exp_sum(c: Constants, a: Any, b: Any) -> tuple[Any, Any, Any]:
-    """Return p, low, n with exp(a + b) = (p + low) * 2**n, for b so small that exp(b) is 1 + b."""
-    rounded = a * c.log2_e + c.round
-    k = rounded - c.round
+    """Return p, low, k with exp(a + b) = (p + low) * 2**k, for b so small that exp(b) is 1 + b."""
+    k = (a * c.log2_e + c.round) - c.round
     high = a - k * c.ln2_high
     r = high - k * c.ln2_low
     r, low = _add(r, r * r * polynomial(r, c.expm1) + ((high - r) - k * c.ln2_low))
     p, lost = _add(1.0, r)
-    return p, lost + (low + b * p), bits(rounded) - (c.whole + c.half_digit)
+    return p, lost + (low + b * p), k
 
 
 def _erf_near(s: _Special, x: Any) -> tuple[Any, Any]:
@@ -272,9 +271,9 @@ def _erfc(s: _Special, x: Any) -> Any:
     q, low = _erfcx_parts(s, y)
     square = x * x
     lost = select(abs(x) < s.erfc_zero, product_error(x, x, square), 0.0)
-    e, rounded = exp_parts(c, exp_bounded(c, -square), 0)
+    e, h, k = exp_parts(c, exp_bounded(c, -square))
     e = e - (lost + lost * e)
-    tail = times_power(q + (q * e + low * (1.0 + e)), bits(rounded) - (c.whole + c.half_digit))
+    tail = times_power(h * (q + (q * e + low * (1.0 + e))), k)
     return select(x < 0.0, 2.0 - tail, tail)
 
 
