@@ -49,12 +49,13 @@ def put_in_place(module: Any, passes: Any) -> None:
 
     ``passes`` is the binding's builder of passes.
     """
-    present = {function.name for function in module.functions}
+    # What nothing refers to is no longer declared, the function for one number above all.
+    present = {function.name for function in module.functions if function.name.startswith(_PREFIX)}
     needed = [
         _definitions(operation, real)
         for operation in (_LOOKUP, _SCALED)
         for real in (ir.FloatType(), ir.DoubleType())
-        if operation.name(real) in present
+        if any(name.startswith(operation.name(real)) for name in present)
     ]
     for definitions in needed:
         module.link_in(binding.parse_assembly(definitions))

@@ -4,7 +4,9 @@
 number is known, before it looks for loops to vectorise. Then it vectorises the loop around it, whose reads
 are a row apart, or nothing.
 
-Of a loop with a long body it would compute one vector at a time, which is told to be two.
+How many vectors it computes side by side it decides by how many registers they need, and takes one or two
+where it should be more. While one vector waits for its last result, a processor looks ahead for other work:
+some hundred instructions, which is not far enough for the next vector if that comes later in the code.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from llvmlite import ir
 
 __all__ = ["hints", "rolled", "work"]
 
-LONG = 128
-"""From so many instructions on two vectors are computed side by side: while one waits for its last result, a
-processor that looks some 300 instructions ahead would not reach what it could do for the next."""
+SHORT = 24
+"""Loops of fewer instructions are left to LLVM."""
+LONG = 256
+"""From so many on it is two vectors instead of four, which would take a third longer to compile."""
+FEW = 256
+"""A known number of iterations below this is left to LLVM, which looks at what remains of it."""
 _MOVES = frozenset({"alloca", "br", "getelementptr", "load", "store"})
 
 
@@ -51,11 +56,15 @@ def work(function: Any) -> int:
     )
 
 
-def hints(module: Any, is_rolled: bool, length: int) -> Any:
-    """The metadata of the jump that closes a loop in which so many instructions compute, or None."""
+def hints(module: Any, is_rolled: bool, count: Any, length: int) -> Any:
+    """The metadata of the jump that closes a loop in which so many instructions compute, or None.
+
+    ``count`` is how often it runs, a value of LLVM.
+    """
     options = _not_unrolled(module) if is_rolled else []
-    if length >= LONG:
-        options.append(_option(module, "llvm.loop.interleave.count", 2))
+    if length >= SHORT and not (isinstance(count, ir.Constant) and count.constant < FEW):
+        vectors = 2 if length >= LONG else 4
+        options.append(_option(module, "llvm.loop.interleave.count", vectors))
     return _LoopIdentity(module, options, name=str(len(module.metadata))) if options else None
 
 

@@ -30,6 +30,8 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.errors import TypingError
 from numba.core.funcdesc import FunctionDescriptor
 
+from .forms import add_attributes
+from .forms import add_attributes
 from .loops import hints, rolled, work
 from .operations import Computed, Known, Operand, Operations
 
@@ -229,13 +231,15 @@ class _Gate(ast.NodeVisitor):
         counter.add_incoming(first, before)
         builder.cbranch(self._goes_on(counter, last, step), body, end)
         builder.position_at_end(body)
+        # Vectors for which there is no register do not cross cache lines then.
+        add_attributes(builder.function, '"stackrealign"')
         with self._scope():
             self._assign(_identifier(node.target), Computed(types.intp, counter))
             self._statements(node.body)
         counter.add_incoming(builder.add(counter, step, flags=["nsw"]), builder.block)
         back = builder.branch(head)
         length = work(builder.function) - done
-        if (told := hints(builder.module, function is rolled, length)) is not None:
+        if (told := hints(builder.module, function is rolled, last, length)) is not None:
             back.set_metadata("llvm.loop", told)
         builder.position_at_end(end)
 

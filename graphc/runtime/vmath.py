@@ -298,9 +298,9 @@ def _tanh(c: Constants, x: Any) -> Any:
 def _sigmoid(c: Constants, x: Any) -> Any:
     # 1 / (1 + exp(-x)), where both terms of the sum are multiplied by a power of two that is so small that
     # the exponential does not overflow where the quotient is subnormal.
-    y = at_least(at_most(x, c.sigmoid_max), c.exp_min)
+    y = at_most(at_least(-x, -c.sigmoid_max), -c.exp_min)
     shift = -(c.bias + 1) // 2
-    e, h, k = exp_parts(c, -y)
+    e, h, k = exp_parts(c, y)
     one = 2.0**shift
     exponential = times_power(h, k + shift) if has_table(x) else power(k + shift)
     # Where the sum of the two rounds, the first is as good as lost, and added to what is left of it.
