@@ -16,7 +16,7 @@ arithmetic so as to minimise the error relative to the function they are part of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy import float32, float64
 
@@ -24,6 +24,7 @@ from graphc.runtime.inline import (
     at_least,
     at_most,
     bits,
+    constant,
     copy_sign,
     entries,
     from_bits,
@@ -31,7 +32,7 @@ from graphc.runtime.inline import (
     inline,
     lookup,
     polynomial,
-    power,
+    raised,
     select,
     times_power,
 )
@@ -190,27 +191,39 @@ F64 = Constants(
 )
 
 
-def exp_parts(c: Constants, x: Any) -> tuple[Any, Any, Any]:
-    """Return e, h and k with e**x = (1 + e) * h * 2**floor(k), for x from ``exp_min`` to ``exp_max``.
+class ExpParts(NamedTuple):
+    """e**x as (1 + e) * h * 2**floor(k)."""
 
-    1 + e is e**r for a small r: h is 1 with k an integer and |r| <= log(2) / 2 or, where numbers are looked
-    up, 2 to the power of the fraction of k (Tang 1989), and |r| is smaller by the length of the table. e is
-    right to a small part of its last place.
+    e: Any
+    """To a small part of its last place; 1 + e is e**r for a small r."""
+    h: Any
+    k: Any
+    rounded: Any
+    """k plus the shift, for `raised`."""
+
+
+def exp_parts(c: Constants, x: Any, shift: int = 0) -> ExpParts:
+    """Return e**x in parts, for x from ``exp_min`` to ``exp_max``.
+
+    h is 1 with k an integer, or, where numbers are looked up, 2 to the power of the fraction of k (Tang
+    1989). Then r is smaller by the length of the table.
     """
-    count = entries(x) if has_table(x) else 1
-    # The last bit of the sum is worth 1 / count.
-    rounded = x * c.log2_e + c.round / count
-    k = rounded - c.round / count
+    steps = entries(x) if has_table(x) else 1
+    # The last bit of the sum is worth 1 / steps.
+    round_and_shift = c.round / steps + shift
+    rounded = x * c.log2_e + round_and_shift
+    k = rounded - round_and_shift
     r = (x - k * c.ln2_high) - k * c.ln2_low
-    if count == 1:
-        return r + r * r * polynomial(r, c.expm1), 1.0, k
-    powers = tuple(2.0 ** (j / count) for j in range(count))
-    return r + r * r * polynomial(r, c.expm1_near), lookup(powers, bits(rounded)), k
+    if steps == 1:
+        return ExpParts(r + r * r * polynomial(r, c.expm1), constant(1.0, x), k, rounded)
+    powers = tuple(2.0 ** (j / steps) for j in range(steps))
+    h = lookup(powers, bits(rounded))
+    return ExpParts(r + r * r * polynomial(r, c.expm1_near), h, k, rounded)
 
 
 def exp_within(c: Constants, x: Any) -> Any:
     """e**x for x from ``exp_min`` to ``exp_max``."""
-    e, h, k = exp_parts(c, x)
+    e, h, k, _ = exp_parts(c, x)
     return times_power(h + h * e, k)
 
 
@@ -300,9 +313,9 @@ def _sigmoid(c: Constants, x: Any) -> Any:
     # the exponential does not overflow where the quotient is subnormal.
     y = at_most(at_least(-x, -c.sigmoid_max), -c.exp_min)
     shift = -(c.bias + 1) // 2
-    e, h, k = exp_parts(c, y)
+    e, h, _, rounded = exp_parts(c, y, shift)
     one = 2.0**shift
-    exponential = times_power(h, k + shift) if has_table(x) else power(k + shift)
+    exponential = raised(h, rounded)
     # Where the sum of the two rounds, the first is as good as lost, and added to what is left of it.
     total = one + exponential
     return one / (total + ((one - (total - exponential)) + exponential * e))
