@@ -67,6 +67,10 @@ class Constants:
     """So does 1 / (1 + exp(-x))."""
     expm1: Coefficients
     """(exp(r) - 1 - r) / r**2 for |r| <= log(2) / 2."""
+    powers: Coefficients
+    """Powers of two from 1 on: a table of one register."""
+    powers_low: Coefficients
+    """What their rounding loses, relative to them."""
     expm1_near: Coefficients
     """The same for |r| <= log(2) / 32 in float32, log(2) / 16 in float64."""
     tanh: Coefficients
@@ -121,6 +125,16 @@ F32 = Constants(
     tanh_max=10.0,
     sigmoid_max=20.0,
     expm1=(0.0013882543, 0.0083665196, 0.0416672, 0.16666543, 0.49999997),
+    powers=(
+        *(1.0, 1.0442737, 1.0905077, 1.1387886, 1.1892071, 1.2418578, 1.2968396, 1.3542556),
+        *(1.4142135, 1.4768262, 1.5422108, 1.6104903, 1.6817929, 1.7562522, 1.8340081, 1.9152066),
+    ),
+    powers_low=(
+        *(0.0, 4.628547e-08, -1.1992158e-08, 4.7297824e-08),
+        *(3.193418e-08, 3.6210572e-08, -3.099072e-08, -7.475213e-09),
+        *(1.7114271e-08, -3.0476834e-08, 5.233334e-09, 6.1075918e-09),
+        *(-1.4719605e-08, -5.258795e-09, -6.1282597e-09, 5.1406093e-09),
+    ),
     expm1_near=(0.16667058, 0.5000162),
     tanh=(-0.0513183, 0.13323413, -0.33333227),
     log=(0.2987253, 0.39977515, 0.66666776),
@@ -149,6 +163,15 @@ F64 = Constants(
         0.04166666666657676,
         0.16666666666666588,
         0.5000000000000006,
+    ),
+    powers=(
+        *(1.0, 1.0905077326652577, 1.189207115002721, 1.2968395546510096),
+        *(1.4142135623730951, 1.5422108254079407, 1.681792830507429, 1.8340080864093424),
+    ),
+    powers_low=(
+        *(0.0, -2.7939114859515733e-17, 3.3484623336251524e-17, 1.9572585293112036e-17),
+        *(-6.835808657661922e-17, 5.1548301170786783e-17),
+        *(4.875160526227062e-17, 1.790126907604513e-17),
     ),
     expm1_near=(
         0.00019842472829200073,
@@ -202,11 +225,12 @@ class ExpParts(NamedTuple):
     """k plus the shift, for `raised`."""
 
 
-def exp_parts(c: Constants, x: Any, shift: int = 0) -> ExpParts:
+def exp_parts(c: Constants, x: Any, shift: int = 0, exact: bool = False) -> ExpParts:
     """Return e**x in parts, for x from ``exp_min`` to ``exp_max``.
 
     h is 1 with k an integer, or, where numbers are looked up, 2 to the power of the fraction of k (Tang
-    1989). Then r is smaller by the length of the table.
+    1989). Then r is smaller by the length of the table, and h is rounded, unless it is to be exact: then e
+    has what rounding loses.
     """
     steps = entries(x) if has_table(x) else 1
     # The last bit of the sum is worth 1 / steps.
@@ -216,14 +240,14 @@ def exp_parts(c: Constants, x: Any, shift: int = 0) -> ExpParts:
     r = (x - k * c.ln2_high) - k * c.ln2_low
     if steps == 1:
         return ExpParts(r + r * r * polynomial(r, c.expm1), constant(1.0, x), k, rounded)
-    powers = tuple(2.0 ** (j / steps) for j in range(steps))
-    h = lookup(powers, bits(rounded))
-    return ExpParts(r + r * r * polynomial(r, c.expm1_near), h, k, rounded)
+    first = r + lookup(c.powers_low, bits(rounded)) if exact else r
+    e = first + r * r * polynomial(r, c.expm1_near)
+    return ExpParts(e, lookup(c.powers, bits(rounded)), k, rounded)
 
 
-def exp_within(c: Constants, x: Any) -> Any:
-    """e**x for x from ``exp_min`` to ``exp_max``."""
-    e, h, k, _ = exp_parts(c, x)
+def exp_within(c: Constants, x: Any, exact: bool = False) -> Any:
+    """e**x for x from ``exp_min`` to ``exp_max``, to little more than half an ulp if it is to be exact."""
+    e, h, k, _ = exp_parts(c, x, exact=exact)
     return times_power(h + h * e, k)
 
 
@@ -310,20 +334,17 @@ def _tanh(c: Constants, x: Any) -> Any:
 
 def _sigmoid(c: Constants, x: Any) -> Any:
     # 1 / (1 + exp(-x)), where both terms of the sum are multiplied by a power of two that is so small that
-    # the exponential does not overflow where the quotient is subnormal.
+    # the exponential does not overflow where the quotient is subnormal. What is small is summed first.
     y = at_most(at_least(-x, -c.sigmoid_max), -c.exp_min)
     shift = -(c.bias + 1) // 2
-    e, h, _, rounded = exp_parts(c, y, shift)
-    one = 2.0**shift
-    exponential = raised(h, rounded)
-    # Where the sum of the two rounds, the first is as good as lost, and added to what is left of it.
-    total = one + exponential
-    return one / (total + ((one - (total - exponential)) + exponential * e))
+    e, h, _, rounded = exp_parts(c, y, shift, exact=True)
+    one, power = 2.0**shift, raised(h, rounded)
+    return one / (at_least(power, one) + (at_most(power, one) + power * e))
 
 
 def _softplus(c: Constants, x: Any) -> Any:
     # log(1 + exp(-|x|)) and the positive part of x.
-    z = exp_within(c, at_least(-abs(x), c.exp_min))
+    z = exp_within(c, at_least(-abs(x), c.exp_min), exact=True)
     return at_least(x, 0.0) + log1p_near(z, c.log_wide)
 
 

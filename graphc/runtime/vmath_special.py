@@ -271,7 +271,7 @@ def _erfc(s: _Special, x: Any) -> Any:
     q, low = _erfcx_parts(s, y)
     square = x * x
     lost = select(abs(x) < s.erfc_zero, product_error(x, x, square), 0.0)
-    e, h, k, _ = exp_parts(c, exp_bounded(c, -square))
+    e, h, k, _ = exp_parts(c, exp_bounded(c, -square), exact=True)
     e = e - (lost + lost * e)
     tail = times_power(h * (q + (q * e + low * (1.0 + e))), k)
     return select(x < 0.0, 2.0 - tail, tail)
