@@ -6,11 +6,13 @@ import re
 
 import numpy as np
 import pytest
+from llvmlite import ir
 from test_assembly import functions_of, library_of, pytestmark  # noqa: F401
 
 import graphc as gx
-from graphc.runtime.loops import rolled
+from graphc.runtime.loops import hints, rolled
 
+SIZE = ir.IntType(64)
 GATHERS = r"\bv(?:gather\w+|movhp[ds]|insertps|unpckl?ps)\s"
 
 
@@ -88,13 +90,13 @@ def vectors_at_a_time(f):
 
 
 @pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
-def test_long_loops_compute_two_vectors_at_a_time(dtype):
+def test_loops_compute_several_vectors_at_a_time(dtype):
     x = gx.input("x", ("N",), dtype)
     y = x
     for _ in range(8):
         y = gx.tanh(y) + x
     long = gx.compile([x], y, cache=False)
-    assert vectors_at_a_time(gx.compile([x], gx.tanh(x), cache=False)) == 1
+    assert vectors_at_a_time(gx.compile([x], gx.tanh(x), cache=False)) == 4
     assert vectors_at_a_time(long) == 2
     for n in (1, 7, 15, 16, 31, 33, 100):
         a = np.linspace(-3, 3, n).astype(dtype)
@@ -111,3 +113,28 @@ def test_a_loop_in_which_nothing_is_left_to_compute():
     found = gx.compile([x], results, cache=False)(a)
     for one, other in zip(found, gx.evaluate(results, {x: a}), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-13)
+
+
+def hint(length, count):
+    module = ir.Module()
+    found = hints(module, False, count, length)
+    return found and int(re.search(r"interleave.count\", i32 (\d+)", str(module))[1])
+
+
+def test_vectors_side_by_side_by_the_length_of_a_loop():
+    unknown = ir.Argument(ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "f"), SIZE)
+    assert hint(5, unknown) is None
+    assert hint(100, unknown) == 4
+    assert hint(1000, unknown) == 2
+    assert hint(100, ir.Constant(SIZE, 1000)) == 4
+    assert hint(100, ir.Constant(SIZE, 100)) is None
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+def test_vectors_on_the_stack_do_not_cross_cache_lines(dtype):
+    x, y = gx.input("x", ("N",), dtype), gx.input("y", ("N",), dtype)
+    v = gx.special.erfc(x) * gx.tanh(y) + gx.special.log_erfc(x * y) + gx.nn.sigmoid(y - x)
+    text = text_of(gx.compile([x, y], v, cache=False))
+    stored = re.findall(r"vmov(u|a)p[sd]\s+%[yz]mm\d+, -?\d*\(%rsp\)", text)
+    assert stored
+    assert set(stored) == {"a"}

@@ -11,6 +11,7 @@ from vector_functions import (
     PACKED,
     TYPES,
     apply,
+    graphc_loop,
     jitted_call,
     jitted_loop,
     run,
@@ -108,12 +109,19 @@ def loops():
     return {(n, kind): jitted_loop(function_of(n, kind)) for n in NAMES for kind in TYPES}
 
 
+@pytest.fixture(scope="module", params=["numba", "graphc"])
+def all_loops(request):
+    if request.param == "numba":
+        return request.getfixturevalue("loops")
+    return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
+
+
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_error_is_what_the_documentation_says(loops, name, kind):
+def test_error_is_what_the_documentation_says(all_loops, name, kind):
     documented = float(re.search(r"to (\d\.\d+) ulp", function_of(name, kind).__doc__)[1])
     limit = documented if HAS_FMA else 2.0
     x = sample(name, kind)
-    assert worst(name, x, run(loops[name, kind], x)) <= limit <= 2.0
+    assert worst(name, x, run(all_loops[name, kind], x)) <= limit <= 2.0
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -134,12 +142,12 @@ SPECIAL_VALUES = {
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_special_values(loops, name, kind):
+def test_special_values(all_loops, name, kind):
     dtype = TYPES[kind]
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], dtype)
     expected = np.array(SPECIAL_VALUES[name], dtype)
     for got in (
-        run(loops[name, kind], x),
+        run(all_loops[name, kind], x),
         np.array(apply(jitted_call(function_of(name, kind)), x), dtype),
         np.array(apply(function_of(name, kind), x), dtype),
     ):
@@ -148,11 +156,11 @@ def test_special_values(loops, name, kind):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_tails_end_where_they_must(loops, kind):
+def test_tails_end_where_they_must(all_loops, kind):
     """The ends of the ranges, as functions of the type alone."""
     dtype = TYPES[kind]
     info = np.finfo(dtype)
-    found = {name: run(loops[name, kind], edges(kind)) for name in NAMES}
+    found = {name: run(all_loops[name, kind], edges(kind)) for name in NAMES}
     x = edges(kind)
     np.testing.assert_array_equal(found["erf"][abs(x) > 6], np.sign(x[abs(x) > 6]))
     np.testing.assert_array_equal(found["erfc"][x < -6], 2)
@@ -166,11 +174,11 @@ def test_tails_end_where_they_must(loops, kind):
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_monotone(loops, name, kind):
+def test_monotone(all_loops, name, kind):
     """At steps so large that the exact values differ by more than the errors, or are equal."""
     dtype = TYPES[kind]
     x = np.linspace(-1.2 * REACH[kind], 1.2 * REACH[kind], 20_001).astype(dtype)
-    got = run(loops[name, kind], x)
+    got = run(all_loops[name, kind], x)
     steps = np.diff(got[np.isfinite(got)]) * (1 if name == "erf" else -1)
     slack = 2 * np.spacing(np.abs(got[np.isfinite(got)][1:]))
     assert np.all(steps >= -slack)

@@ -1,4 +1,7 @@
-"""What tests of the vectorisable functions share: the measure of accuracy, loops, and calls."""
+"""What tests of the vectorisable functions share: the measure of accuracy, loops, and calls.
+
+Loops that graphc compiles may use what `lanes` offers, those of Numba do not.
+"""
 
 import re
 import warnings
@@ -7,6 +10,8 @@ import llvmlite.binding
 import mpmath
 import numba
 import numpy as np
+
+import graphc as gx
 
 TYPES = {"f32": np.float32, "f64": np.float64}
 
@@ -47,6 +52,14 @@ def jitted_loop(function):
             out[i] = function(x[i])
 
     return loop
+
+
+def graphc_loop(name, kind):
+    """Such a loop as graphc compiles it."""
+    function = next(getattr(m, name) for m in (gx, gx.nn, gx.special) if hasattr(m, name))
+    x = gx.input("x", ("N",), TYPES[kind])
+    compiled = gx.compile([x], (function(x),), cache=False)
+    return lambda x, out: compiled(x, out=(out,))
 
 
 def jitted_call(function):

@@ -31,7 +31,6 @@ from numba.core.errors import TypingError
 from numba.core.funcdesc import FunctionDescriptor
 
 from .forms import add_attributes
-from .forms import add_attributes
 from .loops import hints, rolled, work
 from .operations import Computed, Known, Operand, Operations
 

@@ -307,7 +307,7 @@ def _log_erfc(s: _Special, x: Any) -> Any:
 
 @inline(float32)
 def erf_f32(x: float32) -> float32:
-    """Error function of any x, 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x, to 1.22 ulp.
+    """Error function of any x, 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x, to 1.29 ulp.
 
     erf(nan) = nan, erf(inf) = 1, erf(-inf) = -1, erf(-0.0) = -0.0.
     """
@@ -322,7 +322,7 @@ def erf_f64(x: float64) -> float64:
 
 @inline(float32)
 def erfc_f32(x: float32) -> float32:
-    """1 - erf(x) for any x, to 1.73 ulp, also where the result is subnormal.
+    """1 - erf(x) for any x, to 1.77 ulp, also where the result is subnormal.
 
     erfc(nan) = nan, erfc(inf) = 0, erfc(-inf) = 2.
     """
