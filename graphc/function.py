@@ -20,7 +20,15 @@ from graphc.dump import dump, one_line
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.fuse.memory import MemoryPlan, memory_text
 from graphc.ir import Array, Graph, requirements
-from graphc.jit import Compiled, Interface, Native, compile_native, is_loadable, load_native
+from graphc.jit import (
+    Compiled,
+    Interface,
+    Native,
+    compile_native,
+    for_jitted_callers,
+    is_loadable,
+    load_native,
+)
 from graphc.native import NOT_KEPT, Kept, native_call
 from graphc.reference import evaluate
 from graphc.rewrite.engine import Firing
@@ -212,6 +220,8 @@ class Function:
                 plan, given = self._plan, self._plan.source.given
                 cached = plan.cached and not given
                 namespace = load(self.name, plan.source.text, given, cached=cached)
+                run = plan.source.run
+                namespace[run] = for_jitted_callers(namespace[run])
                 dispatcher = namespace[plan.source.entry]
                 dispatcher.compile(tuple(_argument_type(type_) for _, type_ in self._inputs))
                 dispatcher.disable_compile()

@@ -21,6 +21,7 @@ from graphc.lengths import add_measure
 from graphc.native.memory import Loaded
 from graphc.runtime import cblas
 from graphc.runtime.buffers import Buffer
+from graphc.runtime.gate import compiled_by
 from graphc.runtime.translate import compile_into
 from graphc.target import codegen, compiling, context, loaded
 from graphc.types import DType
@@ -93,6 +94,23 @@ def compile_native(
         names = sorted(f.name for f in library._final_module.functions if _is_of_others(f))
         code = "\n".join(names).encode() + b"\0" + library.emit_native_object()
         return Compiled(code, not library.has_dynamic_globals)
+
+
+def for_jitted_callers(function: Callable[..., None]) -> Callable[..., None]:
+    """The ``run`` of a generated module for code that Numba compiles, with the same code as `compile_native`."""
+
+    def run(*arguments: Any) -> None:
+        function(*arguments)
+
+    def compiler(_context: Any, library: Any, _run: Any, kinds: Any, fastmath: Any) -> Any:
+        with compiling(), _without_garbage_collection():
+            own = codegen().create_library(function.__qualname__)
+            known = compile_into(context(), own, function, kinds, fastmath)
+            own.finalize()
+        library.add_llvm_module(binding.parse_assembly(str(own._final_module)))
+        return known
+
+    return compiled_by(compiler, run)
 
 
 def native_library(

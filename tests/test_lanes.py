@@ -56,6 +56,14 @@ def test_calls_that_are_not_put_in_place_are_seen(kind):
     assert '"vector-function-abi-variant"' in str(module)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_jitted_callers_get_the_same(dtype):
+    """For them the code is compiled as for others, not by Numba's target, which puts nothing in place."""
+    f = exponentials("N", dtype)
+    x = np.linspace(-90, 90, 1003).astype(dtype)
+    np.testing.assert_array_equal(f.jitted(x), f(x))
+
+
 def test_other_contexts_of_numba_write_none():
     class Context:
         def codegen(self):

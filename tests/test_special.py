@@ -14,6 +14,7 @@ from vector_functions import (
     graphc_loop,
     jitted_call,
     jitted_loop,
+    on_processors,
     run,
     ulp_errors,
 )
@@ -109,11 +110,18 @@ def loops():
     return {(n, kind): jitted_loop(function_of(n, kind)) for n in NAMES for kind in TYPES}
 
 
-@pytest.fixture(scope="module", params=["numba", "graphc"])
+@pytest.fixture(scope="module", params=["numba", "graphc", "other processors"])
 def all_loops(request):
     if request.param == "numba":
         return request.getfixturevalue("loops")
-    return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
+    if request.param == "graphc":
+        return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
+    others = {
+        (n, kind): on_processors(function_of(n, kind), kind, HAS_FMA)
+        for n in NAMES
+        for kind in TYPES
+    }
+    return {key: jitted_loop(function) for key, function in others.items()}
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

@@ -14,13 +14,12 @@ from vector_functions import (
     graphc_loop,
     jitted_call,
     jitted_loop,
+    on_processors,
     run,
     ulp_errors,
 )
 
 from graphc.runtime import vmath, vmath_trigonometric
-from graphc.runtime.inline import Emitted, inline
-from graphc.runtime.vmath import exp_within
 
 CIRCULAR = ("sin", "cos")
 NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", *CIRCULAR)
@@ -153,11 +152,18 @@ def loops():
     return {(n, kind): jitted_loop(function_of(n, kind)) for n in NAMES for kind in TYPES}
 
 
-@pytest.fixture(scope="module", params=["numba", "graphc"])
+@pytest.fixture(scope="module", params=["numba", "graphc", "other processors"])
 def all_loops(request):
     if request.param == "numba":
         return request.getfixturevalue("loops")
-    return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
+    if request.param == "graphc":
+        return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
+    others = {
+        (n, kind): on_processors(function_of(n, kind), kind, HAS_FMA)
+        for n in NAMES
+        for kind in TYPES
+    }
+    return {key: jitted_loop(function) for key, function in others.items()}
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -228,19 +234,13 @@ def test_loops_are_packed(loops, name, kind):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_processors_without_fused_products_find_the_same(kind):
+def test_processors_without_fused_products_find_the_same_exponential(kind):
     constants = {"f32": vmath.F32, "f64": vmath.F64}[kind]
-
-    @inline(TYPES[kind])
-    def exp(x):
-        if isinstance(x, Emitted):
-            x = Emitted(x.builder, x.value, has_lanes=False, fuses=False)
-        return exp_within(constants, x)
-
+    exp = function_of("exp", kind)
     x = np.linspace(constants.exp_min, np.log(np.finfo(TYPES[kind]).max), 5000, dtype=TYPES[kind])
-    found = run(jitted_loop(exp), x)
+    found = run(jitted_loop(on_processors(exp, kind, fuses=False)), x)
     assert np.any((found > 0) & (found < np.finfo(TYPES[kind]).tiny))
-    np.testing.assert_array_equal(found, run(jitted_loop(function_of("exp", kind)), x))
+    np.testing.assert_array_equal(found, run(jitted_loop(on_processors(exp, kind, fuses=True)), x))
 
 
 @pytest.mark.skipif(not HAS_FMA, reason="needs a CPU with AVX2 and FMA")

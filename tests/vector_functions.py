@@ -1,7 +1,4 @@
-"""What tests of the vectorisable functions share: the measure of accuracy, loops, and calls.
-
-Loops that graphc compiles may use what `lanes` offers, those of Numba do not.
-"""
+"""What tests of the vectorisable functions share: the measure of accuracy, loops, and calls."""
 
 import re
 import warnings
@@ -12,6 +9,7 @@ import numba
 import numpy as np
 
 import graphc as gx
+from graphc.runtime.inline import Emitted, inline
 
 TYPES = {"f32": np.float32, "f64": np.float64}
 
@@ -60,6 +58,18 @@ def graphc_loop(name, kind):
     x = gx.input("x", ("N",), TYPES[kind])
     compiled = gx.compile([x], (function(x),), cache=False)
     return lambda x, out: compiled(x, out=(out,))
+
+
+def on_processors(function, kind, fuses):
+    """A function as it is compiled for processors without `lanes`, and with fused products or without."""
+
+    @inline(TYPES[kind])
+    def other(x):
+        if isinstance(x, Emitted):
+            x = Emitted(x.builder, x.value, has_lanes=False, fuses=fuses)
+        return function.__wrapped__(x)
+
+    return other
 
 
 def jitted_call(function):

@@ -8,7 +8,7 @@ and the whole is optimised once. Gates return nothing: results, also single numb
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from numba.core import cgutils, types
@@ -18,9 +18,11 @@ from numba.extending import lower_builtin
 from .buffers import as_buffer, buffer_value
 from .translate import compile_into
 
-__all__ = ["compiled_gate", "exact_gate", "gate"]
+__all__ = ["compiled_by", "compiled_gate", "exact_gate", "gate"]
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
+Compiler: TypeAlias = Callable[[Any, Any, Callable[..., None], tuple[Any, ...], Any], Any]
+"""Compiles as `compile_into` does."""
 
 
 def gate(function: _Function) -> _Function:
@@ -55,11 +57,19 @@ def exact_gate(function: _Function) -> _Function:
     return _compiled_into_callers(function, False)
 
 
-def _compiled_into_callers(function: _Function, fastmath: Any) -> _Function:
+def compiled_by(compiler: Compiler, function: _Function) -> _Function:
+    """Make `function` callable from jitted code, as what a compiler makes of it; see `gate`."""
+    return _compiled_into_callers(function, {"contract"}, compiler)
+
+
+def _compiled_into_callers(
+    function: _Function, fastmath: Any, compiler: Compiler = compile_into
+) -> _Function:
     class Template(_GateTemplate):
         key = function
         options = fastmath
         known = _Known()
+        compile = staticmethod(compiler)
 
     kind = types.Function(Template)
     infer_global(function, kind)
@@ -91,6 +101,7 @@ class _GateTemplate(AbstractTemplate):
 
     options: Any
     known: _Known
+    compile: Compiler
 
     def generic(self, args: Any, kws: Any) -> Any:
         fits = all(as_buffer(kind) is not None for kind in args)
@@ -106,5 +117,5 @@ def compiled_gate(context: Any, gate: Any, kinds: tuple[Any, ...]) -> Any:
     library = context.active_code_library
     compiled = template.known.setdefault(library, {})
     if kinds not in compiled:
-        compiled[kinds] = compile_into(context, library, template.key, kinds, template.options)
+        compiled[kinds] = template.compile(context, library, template.key, kinds, template.options)
     return compiled[kinds]
