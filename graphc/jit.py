@@ -97,7 +97,7 @@ def compile_native(
 
 
 def for_jitted_callers(function: Callable[..., None]) -> Callable[..., None]:
-    """The ``run`` of a generated module for code that Numba compiles, with the same code as `compile_native`."""
+    """The ``run`` of a generated module for callers that Numba compiles: the code of `compile_native`."""
 
     def run(*arguments: Any) -> None:
         function(*arguments)
