@@ -27,7 +27,7 @@ from graphc.ir import Graph, Node
 from graphc.runtime.parallel import MOST_CHUNKS
 from graphc.types import Dimension, is_float, product
 
-BLOCK = 512
+BLOCK = 1024
 """The most elements that are added up in one variable."""
 
 CHUNK_COST = 1 << 16
