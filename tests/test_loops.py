@@ -138,3 +138,16 @@ def test_vectors_on_the_stack_do_not_cross_cache_lines(dtype):
     stored = re.findall(r"vmov(u|a)p[sd]\s+%[yz]mm\d+, -?\d*\(%rsp\)", text)
     assert stored
     assert set(stored) == {"a"}
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+def test_where_the_smallest_is_is_found_in_vectors_and_read_there(dtype):
+    """The place is an index afterwards, of which nothing may be asked that LLVM answers inside the loop."""
+    x, w = gx.input("x", ("N", "K"), dtype), gx.input("w", ("K",), dtype)
+    smallest = gx.min(x, axis=1)
+    results = [smallest, w[gx.argmin(x, axis=1)]]
+    f = gx.compile([x, w], results, cache=False)
+    assert re.search(r"@llvm\.smin\.v\d+i64", str(library_of(f)._final_module))
+    a = np.random.default_rng(0).normal(size=(5, 37)).astype(dtype)
+    b = np.arange(37).astype(dtype)
+    np.testing.assert_array_equal(f(a, b)[1], b[a.argmin(axis=1)])

@@ -41,9 +41,10 @@ def _type_position(context: Any) -> Any:
 def _lower_position(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     # Inline, because a jitted function would cost more to compile than many of its callers.
     i, n = args
-    is_negative = builder.icmp_signed("<", i, cgutils.intp_t(0))
-    result = builder.select(is_negative, builder.add(i, n), i)
-    # One unsigned comparison rejects both ends: below -n the sum is still negative.
+    # One unsigned comparison finds both ends: below -n, and from n on, the sum is outside again. Of a signed
+    # one with 0 LLVM would make one of the loop that an index is the total of, which is not vectorised then.
+    wraps = builder.icmp_unsigned(">=", i, n)
+    result = builder.select(wraps, builder.add(i, n), i)
     is_outside = builder.icmp_unsigned(">=", result, n)
     with builder.if_then(is_outside, likely=False):
         context.call_conv.return_user_exc(builder, IndexError, ("index out of bounds",))
