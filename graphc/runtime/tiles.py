@@ -72,7 +72,7 @@ class Tiles:
         of columns and some terms at a time; see Goto and van de Geijn, "Anatomy of High-Performance Matrix
         Multiplication" (ACM TOMS, 2008).
         """
-        function, is_new = self._function(f"broadcast_{vectors}", 8)
+        function, is_new = self._function(f"broadcast_{vectors}", 3, 8)
         if is_new:
             _Broadcast(self, function, vectors).emit()
         return function
@@ -83,24 +83,34 @@ class Tiles:
         The steps are those of `broadcast`; ``a_term`` and ``b_term`` are 1. Multiplies vectors of rows of
         ``a`` and columns of ``b``, and sums each in the end.
         """
-        function, is_new = self._function("dot", 8)
+        function, is_new = self._function("dot", 3, 8)
         if is_new:
             _Dot(self, function).emit()
         return function
 
-    def _function(self, name: str, sizes: int) -> tuple[Any, bool]:
+    def turned(self, width: int) -> Any:
+        """Return ``f(strip, copy, columns, terms, step)``, which copies columns ``step`` apart to rows.
+
+        Those of ``copy`` are ``width`` apart.
+        """
+        function, is_new = self._function(f"turned_{width}", 2, 3)
+        if is_new:
+            _Turned(self, function, width).emit()
+        return function
+
+    def _function(self, name: str, arrays: int, sizes: int) -> tuple[Any, bool]:
         name = f"graphc_{name}_{self.suffix}"
         if name in self.module.globals:
             return self.module.globals[name], False
         data = self.real.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [data] * 3 + [_SIZE] * sizes)
+        kind = ir.FunctionType(ir.VoidType(), [data] * arrays + [_SIZE] * sizes)
         function = ir.Function(self.module, kind, name)
         # Another library of the process may have the function too.
         function.linkage = "internal"
         function.attributes.add("noinline")
         # A tile is work enough for an iteration: unrolled loops would take half as long again to compile.
         function.attributes.add("optsize")
-        for argument in function.args[:3]:
+        for argument in function.args[:arrays]:
             argument.add_attribute("noalias")
         return function, True
 
@@ -220,11 +230,12 @@ class _Broadcast(_Kernel):
     ) -> None:
         """Copies a strip of ``b``, so that its rows follow one another."""
         builder = self.builder
-        with builder.if_else(by_columns) as (turned, plain):
-            with turned:
+        with builder.if_else(by_columns) as (is_turned, is_plain):
+            with is_turned:
                 count = self.smaller(left, _SIZE(self.width))
-                _copy_turned(self, strip, copy, count, terms)
-            with plain, cgutils.for_range(builder, terms) as loop:
+                turned = self.tiles.turned(self.width)
+                builder.call(turned, [strip, copy, count, terms, self.b_column])
+            with is_plain, cgutils.for_range(builder, terms) as loop:
                 line = builder.gep(strip, [builder.mul(loop.index, self.b_term)])
                 to = builder.gep(copy, [builder.mul(loop.index, _SIZE(self.width))])
                 for v, mask in enumerate(masks):
@@ -241,16 +252,18 @@ class _Broadcast(_Kernel):
             is_last = height == FEWEST_ROWS
             stop = self.rows if is_last else self.builder.and_(self.rows, _SIZE(-height))
             with self.range(start, stop, height) as (first, _):
-                rows = [self.plus(first, r) for r in range(height)]
+                more = [_SIZE(r) for r in range(height)]
                 if is_last:
                     # A row that is not there is computed as the last one once more.
-                    rows = [self.within(row, self.rows, 1) for row in rows]
-                self._tile(rows, column, term, terms, factors, masks)
+                    left = self.builder.sub(self.rows, first)
+                    more = [self.within(row, left, 1) for row in more]
+                self._tile(first, more, column, term, terms, factors, masks)
             start = stop
 
     def _tile(
         self,
-        rows: list[Any],
+        first: Any,
+        more: list[Any],
         column: Any,
         term: Any,
         terms: Any,
@@ -258,14 +271,14 @@ class _Broadcast(_Kernel):
         masks: list[Any],
     ) -> None:
         builder = self.builder
-        totals = self.zeros(len(rows), self.vectors)
-        lines = [self.at(self.out, row, self.out_row, column) for row in rows]
+        totals = self.zeros(len(more), self.vectors)
+        lines = [self.at(self.out, builder.add(first, r), self.out_row, column) for r in more]
         with builder.if_then(builder.icmp_signed("!=", term, _SIZE(0))):
             for line, total in zip(lines, totals, strict=True):
                 for v, mask in enumerate(masks):
                     builder.store(self.load(self._vector(line, v), mask), total[v])
-        offset = builder.mul(term, self.a_term)
-        starts = [self.at(self.a, row, self.a_row, offset) for row in rows]
+        start = self.at(self.a, first, self.a_row, builder.mul(term, self.a_term))
+        starts = [builder.gep(start, [builder.mul(r, self.a_row)]) for r in more]
         with cgutils.for_range(builder, terms) as loop:
             data, step = factors
             factor = builder.gep(data, [builder.mul(loop.index, step)])
@@ -283,31 +296,54 @@ class _Broadcast(_Kernel):
         return self.builder.gep(line, [_SIZE(v * self.lanes)])
 
 
-def _copy_turned(kernel: _Broadcast, strip: Any, copy: Any, count: Any, terms: Any) -> None:
-    """Copies ``count`` columns of a strip, each of which lies in one piece, to rows of ``copy``."""
-    builder, bits = kernel.builder, kernel.tiles.bits
-    line = ir.VectorType(ir.IntType(bits), SQUARE).as_pointer()
-    columns, whole = (builder.and_(length, _SIZE(-SQUARE)) for length in (count, terms))
+class _Turned:
+    """Emits the body of `Tiles.turned`."""
 
-    def source(column: Any, term: Any) -> Any:
-        return kernel.at(strip, column, kernel.b_column, term)
+    def __init__(self, tiles: Tiles, function: Any, width: int) -> None:
+        self.width, self.bits = _SIZE(width), tiles.bits
+        self.strip, self.copy, self.columns, self.terms, self.step = function.args
+        self.builder = ir.IRBuilder(function.append_basic_block())
 
-    def target(column: Any, term: Any) -> Any:
-        return kernel.at(copy, term, _SIZE(kernel.width), column)
+    def emit(self) -> None:
+        """Fill the function: squares, and one by one what is left of them."""
+        builder = self.builder
+        columns = builder.and_(self.columns, _SIZE(-SQUARE))
+        terms = builder.and_(self.terms, _SIZE(-SQUARE))
+        with self._range(_SIZE(0), columns, SQUARE) as (column, _):
+            with self._range(_SIZE(0), terms, SQUARE) as (term, _):
+                self._square(column, term)
+            self._numbers(column, builder.add(column, _SIZE(SQUARE)), terms)
+        self._numbers(columns, self.columns, _SIZE(0))
+        builder.ret_void()
 
-    def copy_numbers(first: Any, last: Any, start: Any) -> None:
-        with kernel.range(first, last, 1) as (column, _), kernel.range(start, terms, 1) as (k, _):
-            builder.store(builder.load(source(column, k)), target(column, k))
+    def _range(self, start: Any, stop: Any, step: int) -> Any:
+        return cgutils.for_range_slice(self.builder, start, stop, _SIZE(step), _SIZE)
 
-    with kernel.range(_SIZE(0), columns, SQUARE) as (column, _):
-        with kernel.range(_SIZE(0), whole, SQUARE) as (term, _):
-            places = [builder.bitcast(source(kernel.plus(column, k), term), line) for k in range(SQUARE)]
-            lines = [builder.load(place, align=bits // 8) for place in places]
-            for k, value in enumerate(transposed_lines(builder, lines)):
-                place = builder.bitcast(target(column, kernel.plus(term, k)), line)
-                builder.store(value, place, align=bits // 8)
-        copy_numbers(column, kernel.plus(column, SQUARE), whole)
-    copy_numbers(columns, count, _SIZE(0))
+    def _source(self, column: Any, term: Any) -> Any:
+        index = self.builder.add(self.builder.mul(column, self.step), term)
+        return self.builder.gep(self.strip, [index])
+
+    def _target(self, column: Any, term: Any) -> Any:
+        index = self.builder.add(self.builder.mul(term, self.width), column)
+        return self.builder.gep(self.copy, [index])
+
+    def _square(self, column: Any, term: Any) -> None:
+        builder, align = self.builder, self.bits // 8
+        line = ir.VectorType(ir.IntType(self.bits), SQUARE).as_pointer()
+
+        def after(index: Any, k: int) -> Any:
+            return builder.add(index, _SIZE(k))
+
+        places = [self._source(after(column, k), term) for k in range(SQUARE)]
+        lines = [builder.load(builder.bitcast(place, line), align=align) for place in places]
+        for k, value in enumerate(transposed_lines(builder, lines)):
+            place = builder.bitcast(self._target(column, after(term, k)), line)
+            builder.store(value, place, align=align)
+
+    def _numbers(self, first: Any, last: Any, start: Any) -> None:
+        with self._range(first, last, 1) as (column, _), self._range(start, self.terms, 1) as (k, _):
+            value = self.builder.load(self._source(column, k))
+            self.builder.store(value, self._target(column, k))
 
 
 class _Dot(_Kernel):
