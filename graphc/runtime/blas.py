@@ -308,7 +308,7 @@ class _Product:
         builder.position_at_end(done)
 
     def _suits_broadcast(self, a: _Operand, b: _Operand, sizes: Any) -> Any:
-        rows, inner, columns = sizes
+        rows, inner, _ = sizes
         bytes_of_a = self._times(self._times(rows, inner), _SIZE(self.item_size))
         bytes_of_rows = self._times(rows, _SIZE(BLOCK * self.item_size))
         return self.all(
@@ -374,12 +374,21 @@ class _Product:
 
     def _call_kernel(self, kernel: Any, arrays: Any, sizes: Any, tile: tuple[int, int]) -> None:
         a, b, out = arrays
+        rows, inner, columns = sizes
         one, select = _SIZE(1), self.builder.select
-        steps = (
-            *(select(a.transposed, one, a.columns), select(a.transposed, a.columns, one)),
-            *(select(b.transposed, one, b.columns), select(b.transposed, b.columns, one)),
+        call = Call(
+            a=a.data,
+            b=b.data,
+            out=out,
+            rows=rows,
+            inner=inner,
+            columns=columns,
+            a_row=select(a.transposed, one, a.columns),
+            a_term=select(a.transposed, a.columns, one),
+            b_term=select(b.transposed, one, b.columns),
+            b_column=select(b.transposed, b.columns, one),
+            out_row=columns,
         )
-        call = Call(a.data, b.data, out, *sizes, *steps, sizes[2])
         emit_blocks(self.builder, kernel, call, tile, self.threads)
 
     def _call_gemm(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:

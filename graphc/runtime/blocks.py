@@ -51,9 +51,7 @@ def emit_blocks(builder: Any, kernel: Any, call: Call, tile: tuple[int, int], th
     high, wide = _quotient(builder, call.rows, height), _quotient(builder, call.columns, width)
     by_rows = builder.icmp_signed(">=", high, wide)
     count = builder.select(by_rows, high, wide)
-    one = builder.select(
-        by_rows, builder.mul(height, call.columns), builder.mul(width, call.rows)
-    )
+    one = builder.select(by_rows, builder.mul(height, call.columns), builder.mul(width, call.rows))
     fewest = _quotient(builder, _SIZE(LEAST_WORK), builder.mul(one, call.inner))
     shared = _quotient(builder, count, _SIZE(BLOCKS * threads))
     tiles = builder.select(builder.icmp_signed(">", fewest, shared), fewest, shared)

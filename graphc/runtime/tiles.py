@@ -19,7 +19,16 @@ from numba.core.registry import cpu_target
 from .squares import SIDE as SQUARE
 from .squares import transposed_lines
 
-__all__ = ["BLOCK", "FEWEST_ROWS", "HEIGHTS", "SIDE", "VECTORS", "VECTOR_BYTES", "Tiles", "is_supported"]
+__all__ = [
+    "BLOCK",
+    "FEWEST_ROWS",
+    "HEIGHTS",
+    "SIDE",
+    "VECTORS",
+    "VECTOR_BYTES",
+    "Tiles",
+    "is_supported",
+]
 
 _SIZE = cgutils.intp_t
 _INDEX = ir.IntType(32)
@@ -341,7 +350,10 @@ class _Turned:
             builder.store(value, place, align=align)
 
     def _numbers(self, first: Any, last: Any, start: Any) -> None:
-        with self._range(first, last, 1) as (column, _), self._range(start, self.terms, 1) as (k, _):
+        with (
+            self._range(first, last, 1) as (column, _),
+            self._range(start, self.terms, 1) as (k, _),
+        ):
             value = self.builder.load(self._source(column, k))
             self.builder.store(value, self._target(column, k))
 
@@ -357,7 +369,10 @@ class _Dot(_Kernel):
         totals = self.zeros(SIDE, SIDE)
         with self.range(_SIZE(0), self.inner, self.lanes) as (k, _):
             mask = self.mask(self.builder.sub(self.inner, k))
-            lines = [self._line(self.b, self.plus(column, c), self.b_column, k, mask) for c in range(SIDE)]
+            lines = [
+                self._line(self.b, self.plus(column, c), self.b_column, k, mask)
+                for c in range(SIDE)
+            ]
             for r, total in enumerate(totals):
                 line = self._line(self.a, self.plus(row, r), self.a_row, k, mask)
                 for c, other in enumerate(lines):
