@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -51,9 +51,13 @@ class ReduceCode:
 
 @dataclass(frozen=True)
 class KernelCode:
-    """Calls of runtime functions on whole arrays: ``emit(node, operands, result)`` gives the lines."""
+    """Calls of runtime functions on whole arrays: ``emit(node, operands, result)`` gives the lines.
 
-    emit: Callable[[Any, Sequence[str], str], list[str]]
+    Those that may run ``in_threads`` are told the number of threads as well.
+    """
+
+    emit: Callable[..., list[str]]
+    in_threads: bool = False
 
 
 @dataclass(frozen=True)

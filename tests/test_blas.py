@@ -331,11 +331,13 @@ def kernels_of(rows, inner, columns, flags):
 def test_only_kernels_that_may_be_called_are_compiled():
     assert kernels_of(32, 784, 256, (False, False)) == {"broadcast"}
     assert kernels_of(32, 784, 256, (False, True)) == {"dot"}
-    assert kernels_of(32, 784, 256, (True, True)) == set()
+    assert kernels_of(32, 784, 256, (True, True)) == {"broadcast"}
+    assert kernels_of(31, 784, 256, (True, True)) == set()
     assert kernels_of(32, 784, 10, (False, False)) == set()
     # Where BLAS would copy an operand that does not fit the cache.
     assert kernels_of(9000, 64, 10, (False, False)) == {"broadcast"}
     assert kernels_of(9000, 64, 5, (False, False)) == set()
-    assert kernels_of(32, 10, 256, (False, True)) == set()
+    assert kernels_of(32, 10, 256, (False, True)) == {"broadcast"}
+    assert kernels_of(31, 10, 256, (False, True)) == set()
     assert kernels_of(4, 784, 256, (False, False)) == set()
-    assert kernels_of(320, 784, 256, (False, False)) == set()
+    assert kernels_of(3200, 784, 256, (False, False)) == set()

@@ -221,7 +221,9 @@ class _Module:
         if not isinstance(lowering, KernelCode):
             raise InvalidGraph(f"{node.op.name} has no kernel")
         target = self._buffer(node)
-        self.lines += lowering.emit(node, [self.names[arg] for arg in node.args], target)
+        threads = (self.threads,) if lowering.in_threads else ()
+        operands = [self.names[arg] for arg in node.args]
+        self.lines += lowering.emit(node, operands, target, *threads)
         self._read_numbers([node])
 
     def _read_numbers(self, values: Sequence[Node]) -> None:

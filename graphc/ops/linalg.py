@@ -61,15 +61,17 @@ def _vjp(
     )
 
 
-def _emit(node: Node, operands: Sequence[str], result: str) -> list[str]:
+def _emit(node: Node, operands: Sequence[str], result: str, threads: int) -> list[str]:
     flags = [node.attrs.get("transpose_a", False), node.attrs.get("transpose_b", False)]
     rows, columns = node.shape[-2:]
     inner = node.args[0].shape[-2 if flags[0] else -1]
     arguments = [*operands, result, *flags, rows, inner, columns]
-    if len(node.shape) == 2:
-        return [f"blas.matmul({', '.join(map(str, arguments))})"]
-    arguments.append(product(node.shape[:-2]))
-    return [f"blas.batched_matmul({', '.join(map(str, arguments))})"]
+    if len(node.shape) > 2:
+        arguments.append(product(node.shape[:-2]))
+    if threads > 1:
+        arguments.append(threads)
+    name = "matmul" if len(node.shape) == 2 else "batched_matmul"
+    return [f"blas.{name}({', '.join(map(str, arguments))})"]
 
 
 _pair = (Domain(-2, 2), Domain(-2, 2))
@@ -78,7 +80,7 @@ matmul: Op = Op(
     "matmul",
     infer=_infer_matmul,
     reference=_reference,
-    lowering=KernelCode(_emit),
+    lowering=KernelCode(_emit, in_threads=True),
     vjp=_vjp,
     samples=(
         Sample(((3, 4), (4, 2)), {}, _pair),

@@ -18,8 +18,9 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from . import cblas
+from .blocks import Call, emit_blocks
 from .buffers import Buffer, as_buffer, buffer_value
-from .tiles import FEWEST_ROWS, SIDE, VECTORS, Tiles, is_supported
+from .tiles import BLOCK, FEWEST_ROWS, HEIGHTS, SIDE, VECTORS, Tiles, is_supported
 
 __all__ = ["batched_matmul", "matmul"]
 
@@ -43,11 +44,13 @@ MOST_ROWS = 64
 FEWEST_COLUMNS = 32
 FEWEST_VECTORS = 16
 """Vectors in a row of an operand, each row of which is summed in the end."""
-LARGEST_OPERAND = 2 * 2**20
-"""Bytes of a matrix that stays in the cache."""
+FEWEST_TO_TURN = 32
+"""Rows for which it pays to copy the second operand where that is transposed."""
+LARGEST_OPERAND = 2**20
+"""Bytes of a matrix that stays in the cache where it is read across its rows."""
 COPIED_SLOWLY = 2**20
 """Bytes of an operand from which on BLAS takes longer to copy it than tiles that are half full take."""
-MOST_WORK = 2**23
+MOST_WORK = 2**26
 """Terms of all sums. For larger products BLAS may use several threads."""
 
 
@@ -60,19 +63,21 @@ def matmul(
     rows: int,
     inner: int,
     columns: int,
+    threads: int = 1,
 ) -> None:
     """Write the product of two matrices, each transposed first if its flag says so, to `out`.
 
     All are flat and of one dtype: float32, float64 or an integer, which wraps around. The product is
     (rows, inner) @ (inner, columns). The caller guarantees that `out` overlaps neither operand. What it
-    held does not matter.
+    held does not matter. Kernels of our own run on up to so many threads, a literal, with the same bits for
+    any number of them; those of BLAS are as many as it was told.
 
     >>> out = np.empty(1)
     >>> matmul(np.array([1.0, 2.0]), np.array([3.0, 4.0]), out, True, True, 1, 2, 1)
     >>> out
     array([11.])
     """
-    batched_matmul(a, b, out, transpose_a, transpose_b, rows, inner, columns, 1)
+    batched_matmul(a, b, out, transpose_a, transpose_b, rows, inner, columns, 1, threads)
 
 
 def batched_matmul(
@@ -85,6 +90,7 @@ def batched_matmul(
     inner: int,
     columns: int,
     count: int,
+    threads: int = 1,
 ) -> None:
     """Write the products of two stacks of `count` matrices to `out`, as `matmul` does each.
 
@@ -126,7 +132,14 @@ def _has_product(dtype: Any) -> bool:
 
 
 class _Template(AbstractTemplate):
+    prefer_literal = True
+    numbers: int
+    """Of sizes, without the number of threads."""
+
     def generic(self, args: Any, kws: Any) -> Any:
+        given = args[5 + self.numbers :]
+        if not all(isinstance(kind, types.IntegerLiteral) for kind in given):
+            return None
         kinds = tuple(map(as_buffer, args[:3]))
         if not all(isinstance(kind, Buffer) for kind in kinds):
             return None
@@ -134,16 +147,18 @@ class _Template(AbstractTemplate):
             return None
         if isinstance(args[2], types.Array) and not args[2].mutable:
             return None
-        rest = (types.boolean, types.boolean, *(types.intp,) * (len(args) - 5))
-        return signature(types.none, *args[:3], *rest)
+        rest = (types.boolean, types.boolean, *(types.intp,) * self.numbers)
+        return signature(types.none, *args[:3], *rest, *given)
 
 
 class _MatmulTemplate(_Template):
     key = matmul
+    numbers = 3
 
 
 class _BatchedTemplate(_Template):
     key = batched_matmul
+    numbers = 4
 
 
 infer_global(matmul, types.Function(_MatmulTemplate))
@@ -155,9 +170,9 @@ def _lower_matmul(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     dtype = sig.args[2].dtype
     if dtype not in _KINDS:
         one = cgutils.intp_t(1)
-        return _lower_integers(context, builder, sig, (*args, one))
-    a, b, out = _pointers(context, builder, sig, args)
-    _emit_product(context, builder, dtype, (a, b, out), args[3:])
+        return _lower_integers(context, builder, sig, (*args[:8], one))
+    pointers = _pointers(context, builder, sig, args)
+    _emit_product(context, builder, dtype, pointers, args[3:8], _threads(sig.args[8:]))
     return context.get_dummy_value()
 
 
@@ -165,9 +180,9 @@ def _lower_matmul(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 def _lower_batched_matmul(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     dtype = sig.args[2].dtype
     if dtype not in _KINDS:
-        return _lower_integers(context, builder, sig, args)
+        return _lower_integers(context, builder, sig, args[:9])
     pointers = _pointers(context, builder, sig, args)
-    rows, inner, columns, count = args[5:]
+    rows, inner, columns, count = args[5:9]
     sizes = (
         builder.mul(rows, inner),
         builder.mul(inner, columns),
@@ -178,8 +193,13 @@ def _lower_batched_matmul(context: Any, builder: Any, sig: Any, args: Any) -> An
             builder.gep(data, [builder.mul(loop.index, size)])
             for data, size in zip(pointers, sizes, strict=True)
         )
-        _emit_product(context, builder, dtype, matrices, args[3:8])
+        _emit_product(context, builder, dtype, matrices, args[3:8], _threads(sig.args[9:]))
     return context.get_dummy_value()
+
+
+def _threads(given: Any) -> int:
+    """The number of threads, which is 1 unless it is given."""
+    return given[0].literal_value if given else 1
 
 
 def _lower_integers(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -198,12 +218,17 @@ def _pointers(context: Any, builder: Any, sig: Any, args: Any) -> tuple[Any, ...
 
 
 def _emit_product(
-    context: Any, builder: Any, dtype: Any, pointers: tuple[Any, ...], arguments: Any
+    context: Any,
+    builder: Any,
+    dtype: Any,
+    pointers: tuple[Any, ...],
+    arguments: Any,
+    threads: int,
 ) -> None:
     """Emit one product; `arguments` are the flags and the sizes rows, inner and columns."""
     a, b, out = pointers
     transpose_a, transpose_b, rows, inner, columns = arguments
-    product = _Product(context, builder, dtype)
+    product = _Product(context, builder, dtype, threads)
     # A column lies in memory as a row does, and BLAS is slower with what it is to transpose.
     transpose_a, transpose_b = (
         product.all(flag, product.compare(inner, "!=", 1)) for flag in (transpose_a, transpose_b)
@@ -224,8 +249,8 @@ def _swapped(builder: Any, transposed: Any, rows: Any, columns: Any) -> tuple[An
 class _Product:
     """Emits one product of floats at the position of a builder."""
 
-    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
-        self.builder = builder
+    def __init__(self, context: Any, builder: Any, dtype: Any, threads: int) -> None:
+        self.builder, self.threads = builder, threads
         self.kind = _KINDS[dtype]
         self.real = context.get_data_type(dtype)
         self.item_size = context.get_abi_sizeof(self.real)
@@ -271,8 +296,8 @@ class _Product:
         builder = self.builder
         done = builder.append_basic_block("done")
         for suits, emit_kernel in (
-            (self._suits_broadcast(b, sizes), self._call_broadcast),
             (self._suits_dot(a, b, sizes), self._call_dot),
+            (self._suits_broadcast(a, b, sizes), self._call_broadcast),
         ):
             if not _is_known(suits, False):
                 with builder.if_then(suits):
@@ -282,16 +307,21 @@ class _Product:
         builder.branch(done)
         builder.position_at_end(done)
 
-    def _suits_broadcast(self, b: _Operand, sizes: Any) -> Any:
-        rows, inner, columns = sizes
-        bytes_of_b = self._times(self._times(inner, columns), _SIZE(self.item_size))
+    def _suits_broadcast(self, a: _Operand, b: _Operand, sizes: Any) -> Any:
+        rows, inner, _ = sizes
+        bytes_of_a = self._times(self._times(rows, inner), _SIZE(self.item_size))
+        bytes_of_rows = self._times(rows, _SIZE(BLOCK * self.item_size))
         return self.all(
             _BOOL(is_supported()),
-            self._not(b.transposed),
             self.compare(rows, ">", FEWEST_ROWS),
+            self.any(self._not(b.transposed), self.compare(rows, ">=", FEWEST_TO_TURN)),
             self.compare(inner, ">=", FEWEST_TERMS),
             self._fills_tiles(sizes),
-            self.compare(bytes_of_b, "<=", LARGEST_OPERAND),
+            self.any(
+                self._not(a.transposed),
+                self.compare(bytes_of_a, "<=", LARGEST_OPERAND),
+                self.compare(bytes_of_rows, "<=", LARGEST_OPERAND),
+            ),
             self._is_short(sizes),
         )
 
@@ -335,16 +365,31 @@ class _Product:
         return self.compare(self._times(self._times(inner, columns), rows), "<=", MOST_WORK)
 
     def _call_broadcast(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
-        select = self.builder.select
-        row, term = (
-            select(a.transposed, _SIZE(1), a.columns),
-            select(a.transposed, a.columns, _SIZE(1)),
-        )
-        kernel = self.tiles.broadcast(self._vectors(sizes[2]))
-        self.builder.call(kernel, [a.data, b.data, out, *sizes, row, term])
+        vectors = self._vectors(sizes[2])
+        tile = HEIGHTS[vectors][0], vectors * self.tiles.lanes
+        self._call_kernel(self.tiles.broadcast(vectors), (a, b, out), sizes, tile)
 
     def _call_dot(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
-        self.builder.call(self.tiles.dot(), [a.data, b.data, out, *sizes])
+        self._call_kernel(self.tiles.dot(), (a, b, out), sizes, (SIDE, SIDE))
+
+    def _call_kernel(self, kernel: Any, arrays: Any, sizes: Any, tile: tuple[int, int]) -> None:
+        a, b, out = arrays
+        rows, inner, columns = sizes
+        one, select = _SIZE(1), self.builder.select
+        call = Call(
+            a=a.data,
+            b=b.data,
+            out=out,
+            rows=rows,
+            inner=inner,
+            columns=columns,
+            a_row=select(a.transposed, one, a.columns),
+            a_term=select(a.transposed, a.columns, one),
+            b_term=select(b.transposed, one, b.columns),
+            b_column=select(b.transposed, b.columns, one),
+            out_row=columns,
+        )
+        emit_blocks(self.builder, kernel, call, tile, self.threads)
 
     def _call_gemm(self, a: _Operand, b: _Operand, out: Any, sizes: Any) -> None:
         rows, inner, columns = sizes
@@ -390,6 +435,10 @@ class _Product:
             return _BOOL(False)
         unknown = [condition for condition in conditions if not _is_known(condition, True)]
         return functools.reduce(self.builder.and_, unknown, _BOOL(True))
+
+    def any(self, *conditions: Any) -> Any:
+        """Return whether one condition holds, or several."""
+        return self._not(self.all(*map(self._not, conditions)))
 
 
 def _is_known(condition: Any, value: bool) -> bool:

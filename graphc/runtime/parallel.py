@@ -6,7 +6,7 @@ results are bit by bit the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -19,7 +19,7 @@ from .buffers import as_buffer, buffer_value
 from .gate import compiled_gate
 from .pool import LAUNCH
 
-__all__ = ["bounded", "run", "size"]
+__all__ = ["bounded", "chunk_function", "launch", "run", "size", "stored_record"]
 
 MOST_CHUNKS = 64
 """How many chunks there are at most where their number is bounded."""
@@ -124,6 +124,39 @@ def _lower_run(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return chunks.count
 
 
+def stored_record(builder: Any, values: Sequence[Any]) -> Any:
+    """Return where in memory the values stand that a function of `chunk_function` reads."""
+    data = cgutils.alloca_once(builder, _record_type(values))
+    for k, value in enumerate(values):
+        builder.store(value, cgutils.gep_inbounds(builder, data, 0, k))
+    return data
+
+
+def _record_type(values: Sequence[Any]) -> Any:
+    return ir.LiteralStructType([value.type for value in values])
+
+
+def chunk_function(module: Any, name: str, values: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """Return a builder in ``int32_t name(void *record, int64_t part, int64_t thread)``, to be filled.
+
+    With it come the places of the values of the record, which has their types. What it returns is nonzero
+    if it fails.
+    """
+    function = ir.Function(module, ir.FunctionType(_INT, (_BYTES, _WORD, _WORD)), name)
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    data = builder.bitcast(function.args[0], _record_type(values).as_pointer())
+    return builder, [cgutils.gep_inbounds(builder, data, 0, k) for k in range(len(values))]
+
+
+def launch(builder: Any, function: Any, record: Any, count: Any, threads: int) -> None:
+    """Emit the calls of a function of `chunk_function` for so many parts, by up to so many threads."""
+    kind = ir.FunctionType(ir.VoidType(), (function.type, _BYTES, _WORD, _WORD))
+    native = cgutils.get_or_insert_function(builder.module, kind, LAUNCH)
+    data = builder.bitcast(record, _BYTES)
+    builder.call(native, (function, data, count, _WORD(threads)))
+
+
 class _Chunks:
     """Emits the calls of a gate at the position of a builder."""
 
@@ -154,21 +187,11 @@ class _Chunks:
     def in_threads(self, threads: int) -> Any:
         """Has the chunks taken by several threads; the status of one that failed, if any did."""
         data = self._data()
-        kernel = self._kernel()
-        kinds = (kernel.type, _BYTES, _WORD, _WORD)
-        function_type = ir.FunctionType(ir.VoidType(), kinds)
-        launch = cgutils.get_or_insert_function(self.builder.module, function_type, LAUNCH)
-        self.builder.call(launch, (kernel, self._bytes(data), self.count, _WORD(threads)))
+        launch(self.builder, self._kernel(), data, self.count, threads)
         return self._status(data)
 
     def _data(self) -> Any:
-        data = cgutils.alloca_once(self.builder, self._record_type())
-        for k, value in enumerate(self.record):
-            self.builder.store(value, cgutils.gep_inbounds(self.builder, data, 0, k))
-        return data
-
-    def _record_type(self) -> Any:
-        return ir.LiteralStructType([value.type for value in self.record])
+        return stored_record(self.builder, self.record)
 
     def _bytes(self, data: Any) -> Any:
         return self.builder.bitcast(data, _BYTES)
@@ -194,12 +217,8 @@ class _Chunks:
     def _kernel(self) -> Any:
         """int32_t kernel(void *data, int64_t part, int64_t thread): one chunk; nonzero if it fails."""
         module = self.builder.module
-        name = module.get_unique_name("chunk")
-        function = ir.Function(module, ir.FunctionType(_INT, (_BYTES, _WORD, _WORD)), name)
-        function.linkage = "internal"
-        builder = ir.IRBuilder(function.append_basic_block())
-        data = builder.bitcast(function.args[0], self._record_type().as_pointer())
-        places = [cgutils.gep_inbounds(builder, data, 0, k) for k in range(len(self.record))]
+        builder, places = chunk_function(module, module.get_unique_name("chunk"), self.record)
+        function = builder.function
         *values, length, size = map(builder.load, places[:-2])
         part, thread = function.args[1:]
         first = builder.mul(part, size)

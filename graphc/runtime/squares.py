@@ -17,7 +17,7 @@ from numba.extending import lower_builtin, type_callable
 
 from .buffers import Buffer
 
-__all__ = ["SIDE", "transpose_square"]
+__all__ = ["SIDE", "transpose_square", "transposed_lines"]
 
 SIDE = 8
 """The rows and columns of a square."""
@@ -65,11 +65,16 @@ def _lower_square(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.bitcast(builder.gep(data, [index]), row.as_pointer())
 
     lines = [builder.load(line(x, start, step, k), align=bits // 8) for k in range(SIDE)]
-    for distance in (4, 2, 1):
-        lines = _exchanged(builder, lines, distance)
-    for k, value in enumerate(lines):
+    for k, value in enumerate(transposed_lines(builder, lines)):
         builder.store(value, line(out, to, out_step, k), align=bits // 8)
     return context.get_dummy_value()
+
+
+def transposed_lines(builder: Any, lines: list[Any]) -> list[Any]:
+    """Return the columns of a square whose rows are vectors of `SIDE` integers."""
+    for distance in (4, 2, 1):
+        lines = _exchanged(builder, lines, distance)
+    return lines
 
 
 def _exchanged(builder: Any, lines: list[Any], distance: int) -> list[Any]:
