@@ -110,9 +110,11 @@ def test_the_sizes_here_are_cut_into_blocks():
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("flags", FLAGS)
-def test_stacks_of_products(flags, dtype):
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 25])
+def test_stacks_of_products(flags, dtype, count):
+    """Of few matrices each is cut, of many every thread has some."""
     sizes = 150, 200, 96
-    a, b = operands(sizes, flags, dtype, 3)
+    a, b = operands(sizes, flags, dtype, count)
     kind = gx.float32 if dtype is np.float32 else gx.float64
     x = gx.input("x", ("B", 200, "N") if flags[0] else ("B", "N", 200), kind)
     y = gx.input("y", ("B", 96, 200) if flags[1] else ("B", 200, 96), kind)
@@ -121,6 +123,20 @@ def test_stacks_of_products(flags, dtype):
     assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
     expected = np.matmul(plain(a, flags[0]), plain(b, flags[1]))
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-2)
+
+
+def test_small_products_of_a_known_number():
+    x, w = gx.input("x", (40, 10, "N"), gx.float64), gx.input("w", (40, 10, 10), gx.float64)
+    y = gx.sum((w @ x) ** 2, axis=(1, 2))
+    a, b = (
+        np.random.default_rng(0).normal(size=(40, 10, 300)),
+        np.random.default_rng(1).random((40, 10, 10)),
+    )
+    results = [y, *gx.grad(gx.sum(y), [x, w])]
+    found = [gx.compile([x, w], results, threads=threads)(a, b) for threads in (1, 2, 3)]
+    for one, *others in zip(*found, strict=True):
+        assert all(one.tobytes() == other.tobytes() for other in others)
+    np.testing.assert_allclose(found[0][0], ((b @ a) ** 2).sum((1, 2)), rtol=1e-12)
 
 
 def plain_tensor(x, transposed):

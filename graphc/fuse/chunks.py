@@ -36,8 +36,8 @@ CHUNK_COST = 1 << 16
 SMALLEST, LARGEST = 512, 1 << 15
 """Between so many elements of the innermost loop a chunk has, if its outermost loop is long enough."""
 
-FEWEST_ROWS = 32
-"""The fewest iterations of a chunk that fills an array of totals and has it added afterwards."""
+FEWEST_TERMS = 32
+"""The fewest terms that a chunk adds, on average, to each number of an array that is added afterwards."""
 
 MEMORY_COST = 2
 """What reading or writing one element of memory costs, in the same unit."""
@@ -120,7 +120,11 @@ def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
     if any(is_long(inner) and inner is loop for inner in totals.values()):
         elements = max(elements, BLOCK)
     inner = 1 if schedule.flat else inner_elements(loop)
-    size = _size(loop.size, elements, inner, set(kinds.values()))
+    arrays = {product(node.shape) for node, kind in kinds.items() if kind is Kind.ARRAYS}
+    fewest = _quotient(FEWEST_TERMS * sum(arrays), inner, 1) if arrays else 1
+    least = _quotient(elements, inner, fewest)
+    is_bounded = arrays or Kind.NUMBERS in kinds.values()
+    size = _bounded(loop.size, least) if is_bounded else least
     if loop.strip:
         size = _whole(size, loop.strip)
     if isinstance(loop.size, int) and isinstance(size, int) and loop.size <= size:
@@ -133,14 +137,17 @@ def chunks(body: Graph, schedule: Schedule, threads: int) -> Chunks | None:
     return Chunks(loop.size, str(size), parts, threads)
 
 
-def _size(length: Dimension, elements: int, inner: Dimension, kinds: set[Kind | None]) -> int | str:
-    """The iterations of a chunk, or the text of an expression for them."""
-    fewest = FEWEST_ROWS if Kind.ARRAYS in kinds else 1
-    least: int | str = f"parallel.size({elements}, {inner}, {fewest})"
-    if isinstance(inner, int):
-        least = max(fewest, elements // max(inner, 1))
-    if kinds.isdisjoint((Kind.ARRAYS, Kind.NUMBERS)):
-        return least
+def _quotient(elements: Dimension, inner: Dimension, fewest: int | str) -> int | str:
+    """How many iterations have so many elements, but no fewer, or the text of an expression for it."""
+    if elements == inner * FEWEST_TERMS:
+        return FEWEST_TERMS
+    if isinstance(elements, int) and isinstance(inner, int) and isinstance(fewest, int):
+        return max(fewest, elements // max(inner, 1))
+    return f"parallel.size({elements}, {inner}, {fewest})"
+
+
+def _bounded(length: Dimension, least: int | str) -> int | str:
+    """At least so many iterations, and more where there would be too many chunks."""
     if isinstance(least, int) and isinstance(length, int):
         return max(least, -(-length // MOST_CHUNKS))
     return f"parallel.bounded({length}, {least})"

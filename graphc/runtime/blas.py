@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from . import cblas
-from .blocks import Call, emit_blocks
+from .blocks import BLOCKS, Call, emit_blocks, emit_parts
 from .buffers import Buffer, as_buffer, buffer_value
 from .tiles import BLOCK, FEWEST_ROWS, HEIGHTS, SIDE, VECTORS, Tiles, is_supported
 
@@ -181,20 +182,40 @@ def _lower_batched_matmul(context: Any, builder: Any, sig: Any, args: Any) -> An
     dtype = sig.args[2].dtype
     if dtype not in _KINDS:
         return _lower_integers(context, builder, sig, args[:9])
-    pointers = _pointers(context, builder, sig, args)
+    threads = _threads(sig.args[9:])
     rows, inner, columns, count = args[5:9]
-    sizes = (
-        builder.mul(rows, inner),
-        builder.mul(inner, columns),
-        builder.mul(rows, columns),
-    )
-    with cgutils.for_range(builder, count) as loop:
+    values = (*_pointers(context, builder, sig, args), *args[3:8])
+
+    def one_by_one(builder: Any, values: Sequence[Any], first: Any, last: Any) -> None:
+        _emit_stack(context, builder, dtype, values, (first, last), 1)
+
+    if threads == 1:
+        _emit_stack(context, builder, dtype, values, (_SIZE(0), count), 1)
+        return context.get_dummy_value()
+    has_many = builder.icmp_signed(">=", count, _SIZE(BLOCKS * threads))
+    with builder.if_else(has_many) as (is_shared, is_not):
+        with is_shared:
+            work = builder.mul(builder.mul(rows, inner), columns)
+            emit_parts(builder, values, count, work, threads, one_by_one)
+        with is_not:
+            _emit_stack(context, builder, dtype, values, (_SIZE(0), count), threads)
+    return context.get_dummy_value()
+
+
+def _emit_stack(
+    context: Any, builder: Any, dtype: Any, values: Sequence[Any], bounds: Any, threads: int
+) -> None:
+    """Emit the products of some matrices of stacks, one after the other."""
+    *pointers, _, _, rows, inner, columns = values
+    pairs = ((rows, inner), (inner, columns), (rows, columns))
+    sizes = [builder.mul(*pair) for pair in pairs]
+    first, last = bounds
+    with cgutils.for_range_slice(builder, first, last, _SIZE(1), _SIZE) as (index, _):
         matrices = tuple(
-            builder.gep(data, [builder.mul(loop.index, size)])
+            builder.gep(data, [builder.mul(index, size)])
             for data, size in zip(pointers, sizes, strict=True)
         )
-        _emit_product(context, builder, dtype, matrices, args[3:8], _threads(sig.args[9:]))
-    return context.get_dummy_value()
+        _emit_product(context, builder, dtype, matrices, values[3:], threads)
 
 
 def _threads(given: Any) -> int:

@@ -1,4 +1,4 @@
-"""A kernel of products called for blocks of the result: rows or columns of it, by several threads.
+"""Products by several threads: of blocks of the result, rows or columns of it, or of a part of a stack.
 
 The kernels sum every element in one order, whichever block it is in, so results are bit by bit the same for
 any number of threads.
@@ -6,6 +6,7 @@ any number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -13,7 +14,7 @@ from numba.core import cgutils
 
 from .parallel import chunk_function, launch, stored_record
 
-__all__ = ["Call", "emit_blocks"]
+__all__ = ["BLOCKS", "Call", "emit_blocks", "emit_parts"]
 
 _SIZE = cgutils.intp_t
 
@@ -54,13 +55,44 @@ def emit_blocks(builder: Any, kernel: Any, call: Call, tile: tuple[int, int], th
     one = builder.select(by_rows, builder.mul(height, call.columns), builder.mul(width, call.rows))
     fewest = _quotient(builder, _SIZE(LEAST_WORK), builder.mul(one, call.inner))
     shared = _quotient(builder, count, _SIZE(BLOCKS * threads))
-    tiles = builder.select(builder.icmp_signed(">", fewest, shared), fewest, shared)
+    tiles = _larger(builder, fewest, shared)
     height = builder.select(by_rows, builder.mul(tiles, height), call.rows)
     width = builder.select(by_rows, call.columns, builder.mul(tiles, width))
     values = [*call, height, width]
     function = _block_function(builder.module, kernel, values)
     parts = _quotient(builder, count, tiles)
     launch(builder, function, stored_record(builder, values), parts, threads)
+
+
+def emit_parts(
+    builder: Any,
+    values: Sequence[Any],
+    count: Any,
+    work: Any,
+    threads: int,
+    body: Callable[[Any, Sequence[Any], Any, Any], None],
+) -> None:
+    """Emit ``body(builder, values, first, last)`` for parts of a range, taken by several threads.
+
+    ``values`` are what it needs, and ``work`` are the terms of each of ``count`` products.
+    """
+    fewest = _quotient(builder, _SIZE(LEAST_WORK), _larger(builder, work, _SIZE(1)))
+    size = _larger(builder, fewest, _quotient(builder, count, _SIZE(BLOCKS * threads)))
+    passed = [value for value in (*values, size, count) if not isinstance(value, ir.Constant)]
+    name = f"graphc_parts_{len(builder.module.globals)}"
+    inside, places = chunk_function(builder.module, name, passed)
+    loaded = iter([inside.load(place) for place in places])
+    # What is known stays so, and decides which kernels are compiled.
+    *known, size_inside, count_inside = (
+        value if isinstance(value, ir.Constant) else next(loaded)
+        for value in (*values, size, count)
+    )
+    first = inside.mul(inside.function.args[1], size_inside)
+    last = _smaller(inside, inside.add(first, size_inside), count_inside)
+    body(inside, known, first, last)
+    inside.ret(ir.IntType(32)(0))
+    parts = _quotient(builder, count, size)
+    launch(builder, inside.function, stored_record(builder, passed), parts, threads)
 
 
 def _quotient(builder: Any, x: Any, y: Any) -> Any:
@@ -93,3 +125,7 @@ def _block_function(module: Any, kernel: Any, values: list[Any]) -> Any:
 
 def _smaller(builder: Any, one: Any, other: Any) -> Any:
     return builder.select(builder.icmp_signed("<", one, other), one, other)
+
+
+def _larger(builder: Any, one: Any, other: Any) -> Any:
+    return builder.select(builder.icmp_signed(">", one, other), one, other)
