@@ -10,11 +10,10 @@ from vector_functions import (
     HAS_FMA,
     PACKED,
     TYPES,
+    WAYS,
     apply,
-    graphc_loop,
     jitted_call,
-    jitted_loop,
-    on_processors,
+    loops_compiled,
     run,
     ulp_errors,
 )
@@ -107,21 +106,17 @@ def function_of(name, kind):
 
 @pytest.fixture(scope="module")
 def loops():
-    return {(n, kind): jitted_loop(function_of(n, kind)) for n in NAMES for kind in TYPES}
+    return loops_compiled("numba", NAMES, function_of)
 
 
-@pytest.fixture(scope="module", params=["numba", "graphc", "other processors"])
+@pytest.fixture(scope="module", params=WAYS)
 def all_loops(request):
-    if request.param == "numba":
-        return request.getfixturevalue("loops")
-    if request.param == "graphc":
-        return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
-    others = {
-        (n, kind): on_processors(function_of(n, kind), kind, HAS_FMA)
-        for n in NAMES
-        for kind in TYPES
-    }
-    return {key: jitted_loop(function) for key, function in others.items()}
+    is_known = request.param == "numba"
+    return (
+        request.getfixturevalue("loops")
+        if is_known
+        else loops_compiled(request.param, NAMES, function_of)
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

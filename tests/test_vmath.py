@@ -10,10 +10,11 @@ from vector_functions import (
     HAS_FMA,
     PACKED,
     TYPES,
+    WAYS,
     apply,
-    graphc_loop,
     jitted_call,
     jitted_loop,
+    loops_compiled,
     on_processors,
     run,
     ulp_errors,
@@ -149,21 +150,17 @@ def worst(name, x, got):
 
 @pytest.fixture(scope="module")
 def loops():
-    return {(n, kind): jitted_loop(function_of(n, kind)) for n in NAMES for kind in TYPES}
+    return loops_compiled("numba", NAMES, function_of)
 
 
-@pytest.fixture(scope="module", params=["numba", "graphc", "other processors"])
+@pytest.fixture(scope="module", params=WAYS)
 def all_loops(request):
-    if request.param == "numba":
-        return request.getfixturevalue("loops")
-    if request.param == "graphc":
-        return {(n, kind): graphc_loop(n, kind) for n in NAMES for kind in TYPES}
-    others = {
-        (n, kind): on_processors(function_of(n, kind), kind, HAS_FMA)
-        for n in NAMES
-        for kind in TYPES
-    }
-    return {key: jitted_loop(function) for key, function in others.items()}
+    is_known = request.param == "numba"
+    return (
+        request.getfixturevalue("loops")
+        if is_known
+        else loops_compiled(request.param, NAMES, function_of)
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

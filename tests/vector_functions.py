@@ -72,6 +72,21 @@ def on_processors(function, kind, fuses):
     return other
 
 
+WAYS = ("numba", "graphc", "other processors")
+"""How functions are compiled in tests: by Numba, by graphc, and as both do for less of a processor."""
+
+
+def loops_compiled(way, names, function_of):
+    """The loops of functions, by name and type; ``function_of`` these is one."""
+    keys = [(name, kind) for name in names for kind in TYPES]
+    if way == "numba":
+        return {key: jitted_loop(function_of(*key)) for key in keys}
+    if way == "graphc":
+        return {key: graphc_loop(*key) for key in keys}
+    others = (on_processors(function_of(name, kind), kind, HAS_FMA) for name, kind in keys)
+    return dict(zip(keys, map(jitted_loop, others), strict=True))
+
+
 def jitted_call(function):
     """One call of it, as jitted code makes it outside loops; Numba returns Python's floats."""
 
