@@ -105,6 +105,12 @@ def distances(dtype):
     return [x, y], [gx.sum(gx.min(squares, axis=1))], ("sub", "mul|fmadd", "min|cmp|range")
 
 
+def gradients_of_distances(dtype):
+    x, y = gx.input("x", ("N", 8), dtype), gx.input("y", ("K", 8), dtype)
+    distances = gx.sum(gx.abs(gx.expand_dims(x, 1) - y), axis=-1)
+    return [x, y], gx.grad(gx.sum(gx.exp(-distances)), [x, y]), ("sub", "fmadd|fnmadd", "cmp")
+
+
 def neighbours(dtype):
     x = gx.input("x", ("N",), dtype)
     loss = gx.sum((x[1:] - x[:-1] ** 2) ** 2)
@@ -130,6 +136,7 @@ GATES = [
     extreme_index,
     product_with_a_vector,
     distances,
+    gradients_of_distances,
     neighbours,
     windows,
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import numpy as np
@@ -10,7 +11,8 @@ from llvmlite import ir
 from test_assembly import functions_of, library_of, pytestmark  # noqa: F401
 
 import graphc as gx
-from graphc.runtime.loops import hints, rolled
+from graphc.runtime.loops import COPIES, hints, is_short, rolled
+from graphc.runtime.loops import SIZE as OPERATIONS
 
 SIZE = ir.IntType(64)
 GATHERS = r"\bv(?:gather\w+|movhp[ds]|insertps|unpckl?ps)\s"
@@ -151,3 +153,35 @@ def test_where_the_smallest_is_is_found_in_vectors_and_read_there(dtype):
     a = np.random.default_rng(0).normal(size=(5, 37)).astype(dtype)
     b = np.arange(37).astype(dtype)
     np.testing.assert_array_equal(f(a, b)[1], b[a.argmin(axis=1)])
+
+
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+@pytest.mark.parametrize("features", [5, 8, 16])
+def test_gradients_of_distances_are_computed_in_vectors_of_neighbours(features, dtype):
+    """Loops over features are written out before LLVM looks for what is the same for all neighbours."""
+    x, y = gx.input("x", ("N", features), dtype), gx.input("y", ("K", features), dtype)
+    distances = gx.sum(gx.abs(gx.expand_dims(x, 1) - y), axis=-1)
+    gradients = gx.grad(gx.sum(gx.exp(-distances)), [x, y])
+    f = gx.compile([x, y], gradients, cache=False)
+    assert re.search(r"= fsub contract <\d+ x (float|double)>", str(library_of(f)._final_module))
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(n, features)).astype(dtype) for n in (7, 37)]
+    for found, node in zip(f(*values), gradients, strict=True):
+        expected = gx.evaluate(node, {x: values[0], y: values[1]})
+        np.testing.assert_allclose(found, expected, 64 * np.finfo(dtype).eps, 1e-6)
+
+
+def parts_of(text):
+    return list(ast.walk(ast.parse(text)))
+
+
+def test_loops_of_few_short_iterations_are_written_out():
+    body = parts_of("out[i] = x[i] + 1")
+    assert is_short(body, COPIES)
+    assert not is_short(body, COPIES + 1)
+    assert not is_short(parts_of("x = " + " + ".join("y" * OPERATIONS)), 2)
+
+
+@pytest.mark.parametrize("text", ["for j in range(2): out[j] = 0", "x = y if z else 0"])
+def test_loops_with_loops_or_branches_are_not_written_out(text):
+    assert not is_short(parts_of(text), 2)

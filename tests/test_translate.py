@@ -33,6 +33,21 @@ def ranges(x, out, n):
 
 
 @gate
+def written_out(x, out, n):
+    """Loops of known ranges inside another: names that change in them, none and one iteration, backwards."""
+    for i in range(n):
+        total = 0.0
+        for k in range(4):
+            part = x[i] * k
+            total += part
+        for k in range(0):
+            total += x[k]
+        for k in range(5, 1, -2):
+            total = total * k - x[i]
+        out[i] = total
+
+
+@gate
 def running(x, out, n):
     """Names that change in loops, in branches, and from one loop to the next."""
     total = 0.0
@@ -122,6 +137,7 @@ def results(function, x, count):
     ("function", "dtypes", "count"),
     [
         (ranges, NUMBERS, 6),
+        (written_out, (np.float64,), 6),
         (running, FLOATS, 5),
         (logic, NUMBERS, 40),
         (integers, (np.int64,), 36),

@@ -11,11 +11,13 @@ some hundred instructions, which is not far enough for the next vector if that c
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["hints", "rolled", "work"]
+__all__ = ["hints", "is_short", "rolled", "work"]
 
 SHORT = 24
 """Loops of fewer instructions are left to LLVM."""
@@ -23,6 +25,11 @@ LONG = 256
 """From so many on it is two vectors instead of four, which would take a third longer to compile."""
 FEW = 256
 """A known number of iterations below this is left to LLVM, which looks at what remains of it."""
+COPIES = 16
+"""More iterations than that stay a loop."""
+SIZE = 1024
+"""So many operations in all iterations are written out."""
+_COMPUTING = (ast.BinOp, ast.Call, ast.Compare, ast.Subscript, ast.UnaryOp)
 _MOVES = frozenset({"alloca", "br", "getelementptr", "load", "store"})
 
 
@@ -33,6 +40,19 @@ def rolled(count: int) -> range:
     [0, 1, 2]
     """
     return range(count)
+
+
+def is_short(body: Iterable[ast.AST], count: int) -> bool:
+    """Whether so many iterations of a loop are few enough instructions to be written out one by one.
+
+    LLVM writes them out, too, but only after it has moved out of the loop around them what is the same at
+    each turn, and looks back no further than some hundred instructions to see that a number was read already.
+    ``body`` are all parts of the syntax of an iteration.
+    """
+    parts = list(body)
+    if any(isinstance(part, ast.For | ast.If | ast.IfExp) for part in parts):
+        return False
+    return count <= COPIES and count * sum(isinstance(part, _COMPUTING) for part in parts) <= SIZE
 
 
 class _LoopIdentity(ir.values.MDValue):  # type: ignore[misc]

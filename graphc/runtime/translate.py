@@ -31,7 +31,7 @@ from numba.core.errors import TypingError
 from numba.core.funcdesc import FunctionDescriptor
 
 from .forms import add_attributes
-from .loops import hints, rolled, work
+from .loops import hints, is_short, rolled, work
 from .operations import Computed, Known, Operand, Operations
 
 __all__ = ["compile_into"]
@@ -137,6 +137,7 @@ class _Gate(ast.NodeVisitor):
         self.names: ChainMap[str, Computed] = ChainMap()
         self.places: dict[str, Computed] = {}
         self.changing = _changing_names(self.tree)
+        self.loops_around = 0
         for name, kind, value in zip(description.args, kinds, values, strict=True):
             self._assign(name, Computed(kind, value))
 
@@ -222,6 +223,10 @@ class _Gate(ast.NodeVisitor):
             raise TypingError("a gate cannot contain else behind a loop")
         function, first, last, step = self._range(node.iter)
         builder = self.builder
+        if function is range and self._is_written_out(node.body, first, last, step):
+            for index in range(first.constant, last.constant, step.constant):
+                self._iteration(node, cgutils.intp_t(index))
+            return
         before, done = builder.block, work(builder.function)
         head, body, end = map(builder.append_basic_block, ("loop", "loop.body", "loop.end"))
         builder.branch(head)
@@ -232,15 +237,29 @@ class _Gate(ast.NodeVisitor):
         builder.position_at_end(body)
         # Vectors for which there is no register do not cross cache lines then.
         add_attributes(builder.function, '"stackrealign"')
-        with self._scope():
-            self._assign(_identifier(node.target), Computed(types.intp, counter))
-            self._statements(node.body)
+        self.loops_around += 1
+        self._iteration(node, counter)
+        self.loops_around -= 1
         counter.add_incoming(builder.add(counter, step, flags=["nsw"]), builder.block)
         back = builder.branch(head)
         length = work(builder.function) - done
         if (told := hints(builder.module, function is rolled, last, length)) is not None:
             back.set_metadata("llvm.loop", told)
         builder.position_at_end(end)
+
+    def _iteration(self, node: ast.For, counter: Any) -> None:
+        with self._scope():
+            self._assign(_identifier(node.target), Computed(types.intp, counter))
+            self._statements(node.body)
+
+    def _is_written_out(self, body: Sequence[ast.stmt], *bounds: Any) -> bool:
+        """Whether a loop becomes its iterations, in a row: one of few and short ones inside another loop."""
+        if not self.loops_around or not all(isinstance(each, ir.Constant) for each in bounds):
+            return False
+        parts = [part for statement in body for part in ast.walk(statement)]
+        calls = [self.visit(part.func) for part in parts if isinstance(part, ast.Call)]
+        count = len(range(*(each.constant for each in bounds)))
+        return is_short(parts, count) and not any(map(_has_a_body, calls))
 
     def _goes_on(self, counter: Any, last: Any, step: Any) -> Any:
         """Whether a counter has not reached its last value, from the side that its step says."""
@@ -438,6 +457,12 @@ def _targets(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.expr, int]]:
         elif isinstance(statement, ast.For | ast.If):
             yield from _targets(statement.body)
             yield from _targets(statement.orelse)
+
+
+def _has_a_body(function: Operand) -> bool:
+    """Whether a function is more than one or two instructions: it wraps one that is written in Python."""
+    item = function.item if isinstance(function, Known) else None
+    return hasattr(item, "py_func") or hasattr(item, "__wrapped__")
 
 
 def _identifier(target: ast.expr) -> str:
