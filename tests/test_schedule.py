@@ -206,7 +206,7 @@ def test_what_needs_a_total_over_the_last_axis_reads_a_variable(z):
 
 @pytest.mark.parametrize("total", [gx.max, gx.sum])
 def test_a_total_is_read_by_rows_and_by_columns_in_one_loop(total):
-    """Its own two axes are counted like the first and the second of three, and like the first and the last."""
+    """Its own two axes are the first and the second of some loops, and the first and the last of others."""
     cube = gx.input("cube", ("N", 16, 16))
     of_columns = total(cube, axis=1)
     outputs = [gx.sum(of_columns**2), gx.sum(cube * of_columns[:, None, :], axis=1)]
