@@ -17,7 +17,7 @@ from graphc.dsl import Tensor, fail, lift, name_after, require_identifier
 from graphc.dump import dump as graph_text
 from graphc.errors import GraphTypeError, GraphValueError, compose
 from graphc.function import Function, Plan
-from graphc.fuse.axes import reduce_over_all
+from graphc.fuse.axes import reduce_in_order, reduce_over_all
 from graphc.fuse.columns import by_columns
 from graphc.fuse.displaced import compute_where_read
 from graphc.fuse.group import fuse
@@ -51,6 +51,7 @@ def pipeline(rules: RuleSet) -> tuple[Pass, ...]:
         Pass(rules.join, stage="gates"),
         Pass(expand),
         Pass(rules.simplify),
+        Pass(reduce_in_order),
         Pass(look_up),
         Pass(share_sums),
         Pass(inline_products),

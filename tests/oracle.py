@@ -17,6 +17,7 @@ from mpmath import mp, mpf
 
 from graphc.facts import ReadCode, ViewCode
 from graphc.ir import CONSTANT, SIZE, Graph, Node, bind_attribute
+from graphc.ops import reduce
 from graphc.rewrite.lower import expand
 from graphc.types import bind_sizes, evaluate_size, is_float
 
@@ -194,9 +195,10 @@ def _cast(node: Node, x: np.ndarray, *, dtype: np.dtype) -> Any:
     return node.op.reference(x.astype(node.args[0].dtype), dtype=dtype)
 
 
-def _first_extreme(node: Node, x: np.ndarray) -> Any:
+def _first_extreme(node: Node, x: np.ndarray, *, axes: tuple[int, ...]) -> Any:
     nan = np.asarray(np.not_equal(x, x))
-    return np.where(nan.any(-1), nan.argmax(-1), node.op.reference(x))
+    first = reduce.argmax.reference(nan, axes=axes)
+    return np.where(nan.any(axes), first, node.op.reference(x, axes=axes))
 
 
 def _reduce(node: Node, x: np.ndarray, *, axes: tuple[int, ...]) -> Any:

@@ -197,6 +197,14 @@ def _permuted(x: Node, *axes: int) -> Node:
     return s.permute_dims(x, axes=axes)
 
 
+def _but_at_labels(x: Node, labels: Node) -> Node:
+    """The transpose of a matrix with one 0 in every row."""
+    row = _permuted(x, 1, 0)
+    place = s.iota(shape=row.shape, axis=1, dtype=int64)
+    chosen = broadcast(s.expand_dims(labels, axes=(1,)), row.shape)
+    return ew.where(d.equal(place, chosen), 0, row)
+
+
 def _rows(*nodes: Node) -> Node:
     return concat(*(s.expand_dims(node, axes=(0,)) for node in nodes), axis=0)
 
@@ -392,6 +400,7 @@ BY_HAND: dict[str, tuple[Case, ...]] = {
             *((N, 3, 4), (N, 3)),
         ),
         case(lambda x: 2 / _permuted(x, 1, 0), ROWS),
+        case(_but_at_labels, ROWS, Given((4,), int64)),
     ),
     "move_a_constant": (
         case(lambda x: s.expand_dims(filled(x, 2), axes=(1,))),

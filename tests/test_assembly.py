@@ -111,6 +111,18 @@ def gradients_of_distances(dtype):
     return [x, y], gx.grad(gx.sum(gx.exp(-distances)), [x, y]), ("sub", "fmadd|fnmadd", "cmp")
 
 
+def energies(dtype):
+    x = gx.input("x", ("N", 3), dtype)
+    energy = gx.sum(1 / gx.sqrt(gx.sum((gx.expand_dims(x, 1) - x) ** 2, axis=-1) + 1))
+    return [x], [energy, gx.grad(energy, x)], ("sqrt|rsqrt", "div|rcp|fnmadd|fmadd")
+
+
+def kernel_sums(dtype):
+    x, a = gx.input("x", ("N", 2), dtype), gx.input("a", ("N",), dtype)
+    roots = gx.sqrt(gx.sum((gx.expand_dims(x, 1) - x) ** 2, axis=-1))
+    return [x, a], [gx.sum(roots * a, axis=1)], ("sqrt|rsqrt",)
+
+
 def neighbours(dtype):
     x = gx.input("x", ("N",), dtype)
     loss = gx.sum((x[1:] - x[:-1] ** 2) ** 2)
@@ -137,6 +149,8 @@ GATES = [
     product_with_a_vector,
     distances,
     gradients_of_distances,
+    energies,
+    kernel_sums,
     neighbours,
     windows,
 ]

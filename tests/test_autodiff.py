@@ -131,3 +131,44 @@ def test_check_grad_accepts_right_and_names_wrong_elements():
         gx.GradientMismatch, match=r"with respect to x\[0, 0\] is 1\.\d+ but numerically 1\.\d+"
     ):
         gx.check_grad(wrong, x, values)
+
+
+def first_extremes(x, axes, argument):
+    """1 at the first extreme element along axes, or the first nan, and 0 elsewhere."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    moved = np.transpose(x, (*kept, *axes))
+    rows = moved.reshape(-1, np.prod([x.shape[axis] for axis in axes]))
+    found = np.zeros_like(rows)
+    found[np.arange(len(rows)), argument(rows, axis=1)] = 1
+    return np.transpose(found.reshape(moved.shape), np.argsort((*kept, *axes)))
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_the_first_extreme_element_along_any_axes_has_the_gradient(name, axes):
+    rng = np.random.default_rng(len(axes))
+    values = rng.integers(-2, 3, (4, 3, 5)).astype(np.float64)
+    values[0, 1, 2] = values[3, 1, 2] = values[1, 0, 0] = np.nan
+    x = gx.input("x", ("N", "K", 5))
+    extreme = getattr(gx, name)(x, axis=axes)
+    slope = gx.compile([x], gx.grad(gx.sum(extreme), x), cache=False)
+    expected = first_extremes(values, axes, getattr(np, f"arg{name}"))
+    np.testing.assert_array_equal(slope(values), expected)
+
+
+@pytest.mark.parametrize("axes", [0, 1, (0, 2)])
+def test_nothing_is_transposed_for_the_gradient_of_a_maximum(axes):
+    x = gx.input("x", ("N", 7, 5))
+    f = gx.compile([x], gx.grad(gx.sum(gx.max(x, axis=axes) ** 2), x), cache=False)
+    assert "transpose" not in f.dump("source")
+    assert "permute" not in f.dump("gates")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, None])
+def test_the_place_of_an_extreme_along_any_axis(axis):
+    values = np.random.default_rng(0).integers(-2, 3, (4, 3, 5)).astype(np.float32)
+    x = gx.input("x", ("N", "K", 5), gx.float32)
+    f = gx.compile([x], [gx.argmax(x, axis=axis), gx.argmin(x, axis=axis)], cache=False)
+    largest, smallest = f(values)
+    np.testing.assert_array_equal(largest, values.argmax(axis))
+    np.testing.assert_array_equal(smallest, values.argmin(axis))

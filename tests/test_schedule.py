@@ -204,6 +204,18 @@ def test_what_needs_a_total_over_the_last_axis_reads_a_variable(z):
     assert scratch([z], outputs) == []
 
 
+@pytest.mark.parametrize("total", [gx.max, gx.sum])
+def test_a_total_is_read_by_rows_and_by_columns_in_one_loop(total):
+    """Its own two axes are the first and the second of some loops, and the first and the last of others."""
+    cube = gx.input("cube", ("N", 16, 16))
+    of_columns = total(cube, axis=1)
+    outputs = [gx.sum(of_columns**2), gx.sum(cube * of_columns[:, None, :], axis=1)]
+    values = np.random.default_rng(0).normal(size=(3, 16, 16))
+    f = gx.compile([cube], outputs, cache=False)
+    for found, expected in zip(f(values), gx.evaluate(outputs, {cube: values}), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+
+
 def test_rows_of_rows(z):
     """From [N,K,5] to [N,K] to [N] in one pass."""
     largest = gx.max(gx.sum(gx.exp(z), axis=2), axis=1)

@@ -10,6 +10,7 @@ from test_columns import ops_of
 
 import graphc as gx
 from graphc.ops.linalg import transpose_copy
+from graphc.ops.shape import permute_dims
 from graphc.runtime import kernels
 
 
@@ -80,3 +81,54 @@ def test_what_needs_no_copy():
     small = gx.input("x", (30, 30))
     assert copies([small], small + small.T) == 0
     assert copies([x, y], x.T @ gx.expand_dims(gx.sum(x, axis=1), 1)) == 0
+
+
+def contrastive(x, labels):
+    """The mean cross-entropy of the rows, and of the columns, as both sides of a contrastive loss."""
+    losses = gx.nn.softmax_cross_entropy(x, labels), gx.nn.softmax_cross_entropy(x.T, labels)
+    return gx.mean(losses[0]) + gx.mean(losses[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [gx.float32, gx.float64])
+def test_losses_over_rows_and_over_columns_transpose_nothing(dtype, threads):
+    x, labels = gx.input("x", ("N", "N"), dtype), gx.input("labels", ("N",), gx.int64)
+    loss = contrastive(x, labels)
+    results = [loss, gx.grad(loss, x)]
+    f = gx.compile([x, labels], results, cache=False, threads=threads)
+    assert transpose_copy not in ops_of(f)
+    for size in (1, 2, 40, 150):
+        rng = np.random.default_rng(size)
+        a = rng.normal(size=(size, size), scale=5).astype(dtype.name)
+        chosen = rng.integers(0, size, size)
+        wanted = gx.evaluate(results, {x: a, labels: chosen})
+        for found, expected in zip(f(a, chosen), wanted, strict=True):
+            rtol = 100 * np.finfo(a.dtype).eps
+            np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol / size)
+
+
+@pytest.mark.parametrize("total", [gx.sum, gx.max, gx.prod])
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
+def test_reductions_of_permuted_axes_read_the_array_itself(order, axes, total):
+    x = gx.input("x", ("N", "M", 3))
+    result = total(gx.permute_dims(x, order), axis=axes)
+    f = gx.compile([x], result, cache=False)
+    values = np.random.default_rng(0).normal(size=(4, 5, 3))
+    np.testing.assert_allclose(f(values), gx.evaluate(result, {x: values}), rtol=1e-13)
+    permuted = [node for node in inner_nodes(f) if node.op is permute_dims]
+    assert all(len(node.shape) < 3 for node in permuted)
+
+
+def inner_nodes(f):
+    for node in f._plan.stages["fused"].nodes():
+        yield from node.attrs["body"].nodes() if "body" in node.attrs else (node,)
+
+
+def test_an_element_of_a_transposed_row_is_computed_from_elements():
+    x, places = gx.input("x", ("N", "M")), gx.input("places", ("M",), gx.int64)
+    picked = gx.take_along_axis(gx.exp(x * 2 + 1).T, places[:, None], axis=1)[:, 0]
+    f = gx.compile([x, places], picked, cache=False)
+    assert "M*N" not in f.dump("memory")
+    a, chosen = np.random.default_rng(0).normal(size=(4, 6)), np.array([0, 3, -1, 2, 1, -4])
+    np.testing.assert_allclose(f(a, chosen), np.exp(a * 2 + 1)[chosen, range(6)], rtol=1e-14)

@@ -195,7 +195,12 @@ class _Gate:
             return text
         if _READ.fullmatch(text) and not repeated and self.uses[node] == 1:
             return text
-        return self._bind(node, self._read_name(node, text), text)
+        name = self._read_name(node, text)
+        if node.shape != () and index != self.own_index(node):
+            # A total is known by the axes it keeps: what is read at others is another of its elements.
+            self._assign(name, text)
+            return name
+        return self._bind(node, name, text)
 
     def _read_name(self, node: Node, text: str) -> str:
         match = _READ.fullmatch(text)
@@ -205,10 +210,15 @@ class _Gate:
         return _fresh(self.taken, "value") if is_number(node) else self.names[node]
 
     def _bind(self, node: Node, name: str, text: str) -> str:
+        self.remember(node, name, self._assign(name, text))
+        return name
+
+    def _assign(self, name: str, text: str) -> int:
+        """Gives a value a name, in the outermost loop that has all it is made of: its depth is returned."""
         depth = max((self.depth_of.get(word, 0) for word in _WORD.findall(text)), default=0)
         self.scopes[depth].append(f"{name} = {text}")
-        self.remember(node, name, depth)
-        return name
+        self.depth_of[name] = depth
+        return depth
 
     def remember(self, node: Node, name: str, depth: int) -> None:
         """``name`` is the value of ``node`` in the loops that are open down to ``depth``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphc import types
 from graphc.dsl.elementwise import as_bool, sqrt, square
 from graphc.dsl.lifting import cast, common_dtype, lift, node_of, normal_axes
-from graphc.dsl.shapes import expand_dims, permuted, reshape
+from graphc.dsl.shapes import expand_dims, reshape
 from graphc.dsl.tensor import AxisLike, Tensor, TensorLike, public
 from graphc.ir import Node, Op
 from graphc.ops import reduce, softmax
@@ -101,11 +101,11 @@ def _extreme_index(op: Op, x: TensorLike, axis: int | None, keepdims: bool) -> T
     node = cast(node, types.int32) if node.dtype == types.bool_ else node
     ndim = len(node.shape)
     if axis is None:
-        found = Tensor(op(shape_ops.reshaped(node, (types.product(node.shape),))))
+        flat = shape_ops.reshaped(node, (types.product(node.shape),))
+        found = Tensor(op(flat, axes=(0,)))
         return reshape(found, (1,) * ndim) if keepdims else found
     (where_,) = normal_axes(op.name, node, axis)
-    order = (*(i for i in range(ndim) if i != where_), where_)
-    found = Tensor(op(permuted(node, order)))
+    found = Tensor(op(node, axes=(where_,)))
     return expand_dims(found, where_) if keepdims else found
 
 

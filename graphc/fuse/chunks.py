@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from graphc.fuse.columns import is_short
 from graphc.fuse.roles import Role, role, space
 from graphc.fuse.schedule import Loop, Schedule, inner_elements, is_local_total
 from graphc.fuse.strips import Strip
@@ -95,8 +96,13 @@ def is_long(loop: Loop) -> bool:
 
 
 def has_loops(loop: Loop) -> bool:
-    """Whether there are loops in a loop."""
-    return any(isinstance(step, Loop) for step in loop.body)
+    """Whether there are loops in a loop that stay loops, as short ones do not: LLVM unrolls them."""
+    return any(isinstance(step, Loop) and not is_unrolled(step) for step in loop.body)
+
+
+def is_unrolled(loop: Loop) -> bool:
+    """Whether a loop is so short that it is written out in the one around it, which is vectorised."""
+    return is_short(loop.size) and not any(isinstance(step, Loop) for step in loop.body)
 
 
 def blocks(loop: Loop) -> Dimension:

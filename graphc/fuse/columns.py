@@ -57,7 +57,12 @@ def _sums_rows(node: Node) -> bool:
 
 def _is_short(shape: Shape) -> bool:
     *_, many, few = shape
-    return isinstance(few, int) and 1 < few <= SHORT and at_least(many, 2 * few)
+    return isinstance(few, int) and few > 1 and is_short(few) and at_least(many, 2 * few)
+
+
+def is_short(size: Dimension) -> bool:
+    """Whether a loop over an axis of that size is unrolled."""
+    return isinstance(size, int) and size <= SHORT
 
 
 def at_least(size: Dimension, least: int) -> bool:

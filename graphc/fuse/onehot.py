@@ -56,10 +56,13 @@ def _replaced(node: Node) -> Node:
 def _picked(node: Node) -> Node:
     """An element of a computed row is computed from elements: the row need not be kept for it."""
     row, index = node.args
-    others = tuple(range(len(index.shape)))
-    if not isinstance(row.op.lowering, ScalarCode):
+    *others, axis = range(len(row.shape))
+    if row.op is permute_dims:
+        *others, axis = row.attrs["axes"]
+        (row,) = row.args
+    if not isinstance(row.op.lowering, ScalarCode) or others != sorted(others):
         return node
-    found = _at(row, OneHot(len(others), others, index, index), others, DEEPEST)
+    found = _at(row, OneHot(axis, tuple(others), index, index), tuple(others), DEEPEST)
     # Somebody must still see that the index lies inside the row.
     looks = found is not None and any(n.op is pick and n.args[1] is index for n in walk([found]))
     return found if found is not None and looks else node
@@ -200,8 +203,10 @@ def _at(node: Node, one_hot: OneHot, left: Axes, depth: int) -> Node | None:
         taken = take(base, one_hot.index, axis=place)
         order = (*axes[:place], *one_hot.others, *axes[place + 1 :])
         return _placed(taken, order, left, node.shape)
-    if axes == (*one_hot.others, one_hot.axis):
-        return _placed(pick(base, one_hot.index), one_hot.others, left, node.shape)
+    order = (*one_hot.others, one_hot.axis)
+    if set(axes) == set(order):
+        row = base if axes == order else permute_dims(base, axes=tuple(map(axes.index, order)))
+        return _placed(pick(row, one_hot.index), one_hot.others, left, node.shape)
     return None
 
 

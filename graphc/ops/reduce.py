@@ -144,35 +144,33 @@ sum_by_columns: Op = Op(
 # Maximum and minimum: the first element that attains it gets the whole gradient.
 
 
-def _axes_last(x: Node, axes: Axes) -> tuple[Node, Axes]:
-    """``x`` as (kept axes..., all reduced elements), and the permutation that brought it there."""
-    kept = kept_axes(x.tensor_type.ndim, axes)
-    order = (*kept, *axes)
-    moved = x if order == tuple(range(len(order))) else permute_dims(x, axes=order)
-    if len(axes) == 1:
-        return moved, order
-    shape = (*(x.shape[i] for i in kept), product(x.shape[i] for i in axes))
-    return reshape(moved, shape=shape), order
+def _as_rows(x: Node, axes: Axes) -> tuple[Node, Axes]:
+    """``x`` with its last axes as one if it is those, and the axes it has in the place of ``axes``."""
+    kept = kept_axes(len(x.shape), axes)
+    if len(axes) == 1 or kept != tuple(range(len(kept))):
+        return x, axes
+    shape = (*x.shape[: len(kept)], product(x.shape[i] for i in axes))
+    return reshape(x, shape=shape), (len(kept),)
 
 
-def _axes_back(flat: Node, like: Node, order: Axes) -> Node:
-    moved = reshape(flat, shape=tuple(like.shape[i] for i in order))
-    inverse = tuple(int(i) for i in np.argsort(order))
-    return (
-        moved if order == inverse == tuple(range(len(order))) else permute_dims(moved, axes=inverse)
-    )
+def _place(x: Node, axes: Axes) -> Node:
+    """The number of every element among those along ``axes``."""
+    place = iota(shape=x.shape, axis=axes[0], dtype=int64)
+    for axis in axes[1:]:
+        size = broadcast(size_node(x.shape[axis], int64), x.shape)
+        place = place * size + iota(shape=x.shape, axis=axis, dtype=int64)
+    return place
 
 
-def _route_to_first(find: Callable[[Node], Node]) -> Vjp:
+def _route_to_first(find: Op) -> Vjp:
     def vjp(g: Node, out: Node, x: Node, *, axes: Axes) -> tuple[Node]:
         if not axes:
             return (g,)
-        flat, order = _axes_last(x, axes)
-        last = len(flat.shape) - 1
-        first = broadcast(expand_dims(find(flat), axes=(last,)), flat.shape)
-        wins = equal(iota(shape=flat.shape, axis=last, dtype=int64), first)
-        arriving = broadcast(expand_dims(g, axes=(last,)), flat.shape)
-        return (_axes_back(where(wins, arriving, filled(arriving, 0)), x, order),)
+        rows, along = _as_rows(x, axes)
+        wins = equal(_place(rows, along), spread(find(rows, axes=along), rows, along))
+        arriving = spread(g, rows, along)
+        routed = where(wins, arriving, filled(arriving, 0))
+        return (routed if rows is x else reshape(routed, shape=x.shape),)
 
     return vjp
 
@@ -191,35 +189,42 @@ def _highest(dtype: DType) -> bool | int | float:
 
 
 def _argument(name: str, reference: Callable[..., Any], extreme: str) -> Op:
-    """The index of the first extreme element along the last axis; of the first nan if there is one."""
+    """The place of the first extreme element along ``axes``; of the first nan if there is one."""
 
-    def infer(x: TensorType) -> TensorType:
+    def infer(x: TensorType, *, axes: Axes) -> TensorType:
         require_dtype(x.dtype, NUMBERS)
-        if x.ndim == 0 or x.shape[-1] == 0:
+        _require_axes(x, axes)
+        if not axes or any(x.shape[axis] == 0 for axis in axes):
             raise Rejected(f"an empty axis has no {name}")
-        return TensorType(int64, x.shape[:-1])
+        return TensorType(int64, tuple(x.shape[i] for i in kept_axes(x.ndim, axes)))
 
-    def expand(x: Node) -> Node:
-        last = x.tensor_type.ndim - 1
-        value = spread(REGISTRY[extreme](x, axes=(last,)), x, (last,))
+    def evaluate(x: Array, *, axes: Axes) -> Any:
+        kept = kept_axes(x.ndim, axes)
+        shape = (*(x.shape[i] for i in kept), math.prod(x.shape[i] for i in axes))
+        return reference(np.transpose(x, (*kept, *axes)).reshape(shape), axis=-1)
+
+    def expand(x: Node, *, axes: Axes) -> Node:
+        value = spread(REGISTRY[extreme](x, axes=axes), x, axes)
         found = equal(x, value)
         if is_float(x.dtype):
             found = bitwise_or(found, not_equal(x, x))
-        place = iota(shape=x.shape, axis=last, dtype=int64)
-        behind = broadcast(size_node(x.shape[-1], int64), x.shape)
-        return REGISTRY["min"](where(found, place, behind), axes=(last,))
+        behind = broadcast(size_node(product(x.shape[i] for i in axes), int64), x.shape)
+        return REGISTRY["min"](where(found, _place(x, axes), behind), axes=axes)
 
     return Op(
         name,
         infer=infer,
-        reference=lambda x: reference(x, axis=-1),
+        reference=evaluate,
         lowering=Definition(expand),
         vjp=NONDIFFERENTIABLE,
-        samples=(Sample(((3, 4),)), Sample(((5,),)), Sample(((2, 3, 4),))),
+        samples=(
+            Sample(((3, 4),), {"axes": (1,)}),
+            Sample(((3, 4),), {"axes": (0,)}),
+            Sample(((5,),), {"axes": (0,)}),
+            Sample(((2, 3, 4),), {"axes": (0, 2)}),
+        ),
         dtypes=NUMBERS,
-        requires=lambda node: [
-            Requirement(node.args[0].shape[-1], ">=", 1, f"{name} of an empty axis")
-        ],
+        requires=_not_empty,
     )
 
 
@@ -263,6 +268,25 @@ any_: Op = reduction(
 
 
 # Product: its derivative must not divide by an element that may be 0.
+
+
+def _axes_last(x: Node, axes: Axes) -> tuple[Node, Axes]:
+    """``x`` as (kept axes..., all reduced elements), and the permutation that brought it there."""
+    kept = kept_axes(x.tensor_type.ndim, axes)
+    order = (*kept, *axes)
+    moved = x if order == tuple(range(len(order))) else permute_dims(x, axes=order)
+    if len(axes) == 1:
+        return moved, order
+    shape = (*(x.shape[i] for i in kept), product(x.shape[i] for i in axes))
+    return reshape(moved, shape=shape), order
+
+
+def _axes_back(flat: Node, like: Node, order: Axes) -> Node:
+    moved = reshape(flat, shape=tuple(like.shape[i] for i in order))
+    inverse = tuple(int(i) for i in np.argsort(order))
+    return (
+        moved if order == inverse == tuple(range(len(order))) else permute_dims(moved, axes=inverse)
+    )
 
 
 def _others(x: Array) -> Array:

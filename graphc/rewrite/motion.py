@@ -8,6 +8,7 @@ from graphc.facts import ScalarCode
 from graphc.ir import BROADCAST_TO, Node, Op, broadcast, filled_type, size_node, uniform_value
 from graphc.ops import elementwise as ew
 from graphc.ops import reduce, shape
+from graphc.ops.discrete import equal
 from graphc.ops.index import concat, slice_
 from graphc.ops.linalg import matmul
 from graphc.ops.reduce import kept_axes
@@ -60,7 +61,7 @@ def _same_move(node: Node, other: Node) -> bool:
 
 @on(EXACT)
 def compute_before_permuting(node: Node) -> Node | None:
-    """f(permute(x), spread(y)) -> permute(f(x, spread(y))) for an elementwise f"""
+    """f(permute(x), spread(y), position) -> permute(f(x, spread(y), position)) for an elementwise f"""
     if not isinstance(node.op.lowering, ScalarCode):
         return None
     permuted = next((arg for arg in node.args if arg.op is shape.permute_dims), None)
@@ -80,6 +81,12 @@ def _without_permutation(node: Node, like: Node, axes: tuple[int, ...]) -> Node 
     known = uniform_value(node)
     if known is not None:
         return filled_type(TensorType(node.dtype, like.shape), known.item())
+    if node.op is shape.iota:
+        return shape.iota(shape=like.shape, axis=axes[node.attrs["axis"]], dtype=node.dtype)
+    if node.op is equal:
+        inner = [_without_permutation(arg, like, axes) for arg in node.args]
+        found = [arg for arg in inner if arg is not None]
+        return equal(*found) if len(found) == len(inner) else None
     source, repeated = spread_source(node)
     kept = [axes[i] for i in range(len(axes)) if i not in repeated]
     if not repeated or kept != sorted(kept):
