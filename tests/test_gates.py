@@ -334,6 +334,19 @@ ACTIVATIONS = (
         lambda: 0.5 * (1 - gx.tanh(v / 2)),
     ),
     family(
+        "logistic_density",
+        "logistic_density",
+        lambda: gx.nn.sigmoid(v) * gx.nn.sigmoid(-v),
+        lambda: gx.nn.sigmoid(v) * (1 - gx.nn.sigmoid(v)),
+        lambda: 1 / (1 + gx.exp(v)) * (1 / (1 + gx.exp(-v))),
+    ),
+    family(
+        "log_logistic_density",
+        "log_logistic_density",
+        lambda: gx.log(gx.nn.sigmoid(v) * gx.nn.sigmoid(-v)),
+        lambda: gx.log(gx.nn.sigmoid(v) * (1 - gx.nn.sigmoid(v))),
+    ),
+    family(
         "log_of_sigmoid",
         "negative softplus",
         lambda: -gx.nn.softplus(-v),
@@ -898,3 +911,16 @@ def test_spellings_have_one_gradient(found: Family) -> None:
     first = gradients(found.spellings[0])
     for spelling in found.spellings[1:]:
         assert gradients(spelling) == first
+
+
+@pytest.mark.parametrize(
+    "slope",
+    [
+        lambda s: gx.nn.sigmoid(s) * (1 - gx.nn.sigmoid(s)),
+        lambda s: 1 - gx.tanh(s) ** 2,
+        lambda s: 3 * s * gx.nn.sigmoid(s) * gx.nn.sigmoid(-s),
+    ],
+)
+def test_a_slope_that_is_written_out_takes_one_exponential_with_its_gradient(slope) -> None:
+    f = gx.compile([v], [slope(v), gx.grad(gx.sum(slope(v)), v)], cache=False)
+    assert f.dump("source").count("vmath.") == f.dump("source").count("vmath.exp_f64") == 1

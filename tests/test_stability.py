@@ -174,6 +174,29 @@ FORMS = (
     Form("3 / (1 + exp(x))", lambda x: 3 / (1 + gx.exp(x)), units=(0, 3), why=BY_VALUE),
     Form("x * exp(x) / (1 + exp(x))", lambda x: x * gx.exp(x) / (1 + gx.exp(x)), NORMAL),
     Form("1 - tanh(x) ** 2", lambda x: 1 - gx.tanh(x) ** 2, units=(0, 4), why=TERMS_CANCEL),
+    Form(
+        "log(1 - tanh(x) ** 2)",
+        lambda x: gx.log(1 - gx.tanh(x) ** 2),
+        units=(1, 0),
+        why=TERMS_CANCEL,
+    ),
+    Form(
+        "sigmoid(x) * (1 - sigmoid(x))",
+        lambda x: gx.nn.sigmoid(x) * (1 - gx.nn.sigmoid(x)),
+        units=(0, 0.25),
+        why=TERMS_CANCEL,
+    ),
+    Form(
+        "x * sigmoid(x) * sigmoid(-x)",
+        lambda x: x * gx.nn.sigmoid(x) * gx.nn.sigmoid(-x),
+        (0.0, 1e-20, 1.0, 40.0, 1000.0, -1e-20, -1.0, -40.0),  # not where the density is subnormal
+        units=(0, 0.25),
+        why=TERMS_CANCEL,
+    ),
+    Form(
+        "log(sigmoid(x) * sigmoid(-x))",
+        lambda x: gx.log(gx.nn.sigmoid(x) * gx.nn.sigmoid(-x)),
+    ),
     Form("exp(-softplus(x))", lambda x: gx.exp(-gx.nn.softplus(x)), units=(0, 1), why=BY_VALUE),
     # Roots of squares.
     Form("sqrt(x ** 2)", lambda x: gx.sqrt(x**2), (*POSITIVE, -1e-20, -1000.0, 1e30, -1e30)),

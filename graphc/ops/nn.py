@@ -11,7 +11,18 @@ import scipy
 from graphc.facts import Definition, Domain, Sample, ScalarCode
 from graphc.ir import Array, Node, Op, Rejected, filled
 from graphc.ops.definitions import derivative_gate, gate
-from graphc.ops.elementwise import chain, exp, relu, sigmoid, square, where
+from graphc.ops.discrete import sign
+from graphc.ops.elementwise import (
+    absolute,
+    chain,
+    exp,
+    relu,
+    sigmoid,
+    softplus,
+    square,
+    tanh,
+    where,
+)
 from graphc.ops.families import require_dtype
 from graphc.ops.special import erfc
 from graphc.types import FLOATS, TensorType
@@ -66,6 +77,58 @@ elu: Op = Op(
     dtypes=FLOATS,
     cost=12,
 )
+
+
+def _decay(x: Node) -> Node:
+    """exp(-abs(x)), which never overflows, and has all its digits where it is small."""
+    return exp(-absolute(x))
+
+
+def _expand_logistic_slope(x: Node) -> Node:
+    decay = _decay(x)
+    return logistic_density(x) * (sign(x) * ((decay - 1) / (decay + 1)))
+
+
+def _logistic_density_reference(x: Array) -> Any:
+    decay = np.exp(-np.abs(x))
+    return decay / np.square(1 + decay)
+
+
+def _logistic_slope_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
+    density = logistic_density(x)
+    return (g * (density * (1 - 6 * density)),)
+
+
+_LOGISTIC = (Sample(((6,),), {}, (Domain(-3, 3, also=(0.0, np.nan, np.inf, -100.0, 100.0)),)),)
+
+logistic_density_slope: Op = gate(
+    "logistic_density_slope",
+    infer=_infer_activation,
+    expand=_expand_logistic_slope,
+    reference=lambda x: -_logistic_density_reference(x) * np.tanh(x / 2),
+    vjp=_logistic_slope_vjp,
+    samples=_LOGISTIC,
+)
+
+logistic_density: Op = gate(
+    "logistic_density",
+    infer=_infer_activation,
+    expand=lambda x: _decay(x) / square(1 + _decay(x)),
+    reference=_logistic_density_reference,
+    vjp=lambda g, out, x: (g * logistic_density_slope(x),),
+    samples=_LOGISTIC,
+)
+"""sigmoid(x) * sigmoid(-x), the slope of sigmoid(x), by one exponential; right where it is small, too."""
+
+log_logistic_density: Op = gate(
+    "log_logistic_density",
+    infer=_infer_activation,
+    expand=lambda x: -(absolute(x) + 2 * softplus(-absolute(x))),
+    reference=lambda x: -(np.abs(x) + 2 * np.log1p(np.exp(-np.abs(x)))),
+    vjp=lambda g, out, x: (-(g * tanh(0.5 * x)),),
+    samples=_LOGISTIC,
+)
+"""log(sigmoid(x)) + log(sigmoid(-x)), which is -abs(x) far from 0."""
 
 
 silu_slope: Op = derivative_gate(

@@ -9,9 +9,9 @@ import numpy as np
 
 from graphc.ir import Node
 from graphc.ops import elementwise as ew
+from graphc.ops import nn, shape
 from graphc.ops import norms as nm
 from graphc.ops import reduce as r
-from graphc.ops import shape
 from graphc.ops import softmax as sm
 from graphc.ops.index import slice_, take
 from graphc.ops.special import erfc, log_erfc
@@ -266,9 +266,32 @@ def scaled_sigmoid(x, y):
 
 @rule(STABLER)
 def one_minus_squared_tanh(x):
-    """1 - square(tanh(x)) -> 4 * sigmoid(2 * x) * sigmoid(-2 * x)"""
-    slope = 4.0 * (ew.sigmoid(2.0 * x) * ew.sigmoid(-2.0 * x))
-    return 1.0 - ew.square(ew.tanh(x)), slope
+    """1 - square(tanh(x)) -> 4 * logistic_density(2 * x)"""
+    return 1.0 - ew.square(ew.tanh(x)), 4.0 * nn.logistic_density(2.0 * x)
+
+
+@rule(STABLER)
+def sigmoid_by_its_complement(x):
+    """sigmoid(x) * sigmoid(-x) -> logistic_density(x)"""
+    return ew.sigmoid(x) * ew.sigmoid(-x), nn.logistic_density(x)
+
+
+@rule(STABLER)
+def multiple_of_sigmoid_by_its_complement(x, w: Rest):
+    """w * sigmoid(x) * sigmoid(-x) -> w * logistic_density(x)"""
+    return w * ew.sigmoid(x) * ew.sigmoid(-x), w * nn.logistic_density(x)
+
+
+@rule(STABLER)
+def log_of_logistic_density(x):
+    """log(logistic_density(x)) -> log_logistic_density(x)"""
+    return ew.log(nn.logistic_density(x)), nn.log_logistic_density(x)
+
+
+@rule(STABLER)
+def log_of_multiple_of_logistic_density(x, w: Rest):
+    """log(w * logistic_density(x)) -> log(w) + log_logistic_density(x)"""
+    return ew.log(w * nn.logistic_density(x)), ew.log(w) + nn.log_logistic_density(x)
 
 
 @rule(STABLER)
