@@ -100,8 +100,8 @@ def compile(
     off: ``{"gates": False, "reassociates": True}``.
 
     With ``threads`` more than one, loops over many elements run in chunks on so many threads; results are bit
-    by bit those of one thread. So do matrix products of up to 2^26 terms with
-    AVX-512; what BLAS computes has the threads of BLAS in any case.
+    by bit those of one thread. So do matrix products of up to 2^26 terms with AVX-512; what BLAS computes has
+    the threads of BLAS in any case.
 
     Raises `GraphTypeError` for inputs that are not inputs and for ``threads`` that is not a whole number;
     `GraphValueError` for ``threads`` below 1 or above 256, for inputs that are missing or share a name, for a

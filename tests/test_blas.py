@@ -21,7 +21,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 import graphc as gx
-from graphc.runtime import blas, cblas, tiles
+from graphc.runtime import blas, cblas, forms, tiles
 
 jit = numba.njit(error_model="numpy", nogil=True, fastmath={"contract"})
 
@@ -137,7 +137,10 @@ def test_products_of_all_sizes(backend):
 
 
 def test_products_without_kernels_of_our_own():
-    code = CHOOSE + "import test_blas; test_blas.check_all(); print(test_blas.tiles.is_supported())"
+    code = (
+        CHOOSE
+        + "import test_blas; test_blas.check_all(); print(test_blas.forms.has_wide_registers())"
+    )
     assert run_python(code, backends[0], NUMBA_CPU_NAME="generic") == "False"
 
 
@@ -327,7 +330,7 @@ def kernels_of(rows, inner, columns, flags):
     return {name for name in ("broadcast", "dot") if f"graphc_{name}" in code}
 
 
-@pytest.mark.skipif(not tiles.is_supported(), reason="the processor has too few registers")
+@pytest.mark.skipif(not forms.has_wide_registers(), reason="the processor has too few registers")
 def test_only_kernels_that_may_be_called_are_compiled():
     assert kernels_of(32, 784, 256, (False, False)) == {"broadcast"}
     assert kernels_of(32, 784, 256, (False, True)) == {"dot"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.runtime import blas, blocks, pool, tiles
+from graphc.runtime import blas, blocks, forms, pool
 
 jit = numba.njit(error_model="numpy", nogil=True)
 
@@ -97,7 +97,7 @@ def test_an_element_has_the_same_bits_in_a_part_of_the_product(products, flags, 
     products[0](
         less_a.ravel(), less_b.ravel(), part.reshape(-1), *flags, rows - 71, inner, columns - 64
     )
-    if tiles.is_supported():
+    if forms.has_wide_registers():
         assert whole[71:, 64:].tobytes() == part.tobytes()
     np.testing.assert_allclose(part, whole[71:, 64:], rtol=0, atol=1e-2)
 

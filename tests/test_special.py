@@ -10,10 +10,9 @@ from vector_functions import (
     HAS_FMA,
     PACKED,
     TYPES,
-    WAYS,
     apply,
     jitted_call,
-    loops_compiled,
+    loop_fixtures,
     run,
     ulp_errors,
 )
@@ -104,19 +103,7 @@ def function_of(name, kind):
     return getattr(vmath_special, f"{name}_{kind}")
 
 
-@pytest.fixture(scope="module")
-def loops():
-    return loops_compiled("numba", NAMES, function_of)
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def all_loops(request):
-    is_known = request.param == "numba"
-    return (
-        request.getfixturevalue("loops")
-        if is_known
-        else loops_compiled(request.param, NAMES, function_of)
-    )
+loops, all_loops = loop_fixtures(NAMES, function_of)
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

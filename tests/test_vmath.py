@@ -10,11 +10,10 @@ from vector_functions import (
     HAS_FMA,
     PACKED,
     TYPES,
-    WAYS,
     apply,
     jitted_call,
     jitted_loop,
-    loops_compiled,
+    loop_fixtures,
     on_processors,
     run,
     ulp_errors,
@@ -148,19 +147,7 @@ def worst(name, x, got):
     return errors.max()
 
 
-@pytest.fixture(scope="module")
-def loops():
-    return loops_compiled("numba", NAMES, function_of)
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def all_loops(request):
-    is_known = request.param == "numba"
-    return (
-        request.getfixturevalue("loops")
-        if is_known
-        else loops_compiled(request.param, NAMES, function_of)
-    )
+loops, all_loops = loop_fixtures(NAMES, function_of)
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

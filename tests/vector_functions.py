@@ -7,6 +7,7 @@ import llvmlite.binding
 import mpmath
 import numba
 import numpy as np
+import pytest
 
 import graphc as gx
 from graphc.runtime.inline import Emitted, inline
@@ -85,6 +86,22 @@ def loops_compiled(way, names, function_of):
         return {key: graphc_loop(*key) for key in keys}
     others = (on_processors(function_of(name, kind), kind, HAS_FMA) for name, kind in keys)
     return dict(zip(keys, map(jitted_loop, others), strict=True))
+
+
+def loop_fixtures(names, function_of):
+    """The fixture ``loops``, those compiled by Numba, and ``all_loops``, compiled in each way in turn."""
+
+    @pytest.fixture(scope="module")
+    def loops():
+        return loops_compiled("numba", names, function_of)
+
+    @pytest.fixture(scope="module", params=WAYS)
+    def all_loops(request):
+        if request.param == "numba":
+            return request.getfixturevalue("loops")
+        return loops_compiled(request.param, names, function_of)
+
+    return loops, all_loops
 
 
 def jitted_call(function):

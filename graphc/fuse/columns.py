@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 from graphc.dump import is_number
 from graphc.fuse.access import Accesses, Index, counters, readers
@@ -18,10 +19,8 @@ from graphc.ir import Graph, Node, make_node, rebuild
 from graphc.ops.elementwise import copy
 from graphc.ops.linalg import transposed
 from graphc.ops.reduce import sum_, sum_by_columns
+from graphc.runtime.loops import COPIES
 from graphc.types import Dimension, Shape
-
-SHORT = 16
-"""The longest axis over which a loop is unrolled."""
 
 OFTEN = 8
 """How often an array is read at least, for a copy to be worth it."""
@@ -57,12 +56,12 @@ def _sums_rows(node: Node) -> bool:
 
 def _is_short(shape: Shape) -> bool:
     *_, many, few = shape
-    return isinstance(few, int) and few > 1 and is_short(few) and at_least(many, 2 * few)
+    return is_short(few) and few > 1 and at_least(many, 2 * few)
 
 
-def is_short(size: Dimension) -> bool:
+def is_short(size: Dimension) -> TypeGuard[int]:
     """Whether a loop over an axis of that size is unrolled."""
-    return isinstance(size, int) and size <= SHORT
+    return isinstance(size, int) and size <= COPIES
 
 
 def at_least(size: Dimension, least: int) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphc.fuse.access import Accesses, counters, readers
-from graphc.fuse.columns import SHORT, at_least, is_read_often, read_by_columns
+from graphc.fuse.columns import at_least, is_read_often, is_short, read_by_columns
 from graphc.fuse.roles import Role, role
 from graphc.ir import BROADCAST_TO, Graph, Node, broadcast, make_node, rebuild
 from graphc.ops.linalg import matmul, transposed
@@ -48,8 +48,7 @@ def _is_narrow(shape: Shape) -> bool:
     if len(shape) < 3:
         return False
     *_, many, few = shape
-    is_short = isinstance(few, int) and 1 < few <= SHORT
-    return is_short and at_least(many, LONG)
+    return is_short(few) and few > 1 and at_least(many, LONG)
 
 
 def _inside(

@@ -21,7 +21,8 @@ from numba.extending import lower_builtin
 from . import cblas
 from .blocks import BLOCKS, Call, emit_blocks, emit_parts
 from .buffers import Buffer, as_buffer, buffer_value
-from .tiles import BLOCK, FEWEST_ROWS, HEIGHTS, SIDE, VECTORS, Tiles, is_supported
+from .forms import has_wide_registers
+from .tiles import BLOCK, FEWEST_ROWS, HEIGHTS, SIDE, VECTORS, Tiles
 
 __all__ = ["batched_matmul", "matmul"]
 
@@ -333,7 +334,7 @@ class _Product:
         bytes_of_a = self._times(self._times(rows, inner), _SIZE(self.item_size))
         bytes_of_rows = self._times(rows, _SIZE(BLOCK * self.item_size))
         return self.all(
-            _BOOL(is_supported()),
+            _BOOL(has_wide_registers()),
             self.compare(rows, ">", FEWEST_ROWS),
             self.any(self._not(b.transposed), self.compare(rows, ">=", FEWEST_TO_TURN)),
             self.compare(inner, ">=", FEWEST_TERMS),
@@ -349,7 +350,7 @@ class _Product:
     def _suits_dot(self, a: _Operand, b: _Operand, sizes: Any) -> Any:
         rows, inner, columns = sizes
         return self.all(
-            _BOOL(is_supported()),
+            _BOOL(has_wide_registers()),
             b.transposed,
             self._not(a.transposed),
             self.compare(rows, ">", SIDE),

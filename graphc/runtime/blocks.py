@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
-from .parallel import chunk_function, launch, stored_record
+from .parallel import chunk_function, larger, launch, stored_record
 
 __all__ = ["BLOCKS", "Call", "emit_blocks", "emit_parts"]
 
@@ -55,7 +55,7 @@ def emit_blocks(builder: Any, kernel: Any, call: Call, tile: tuple[int, int], th
     one = builder.select(by_rows, builder.mul(height, call.columns), builder.mul(width, call.rows))
     fewest = _quotient(builder, _SIZE(LEAST_WORK), builder.mul(one, call.inner))
     shared = _quotient(builder, count, _SIZE(BLOCKS * threads))
-    tiles = _larger(builder, fewest, shared)
+    tiles = larger(builder, fewest, shared)
     height = builder.select(by_rows, builder.mul(tiles, height), call.rows)
     width = builder.select(by_rows, call.columns, builder.mul(tiles, width))
     values = [*call, height, width]
@@ -76,10 +76,10 @@ def emit_parts(
 
     ``values`` are what it needs, and ``work`` are the terms of each of ``count`` products.
     """
-    fewest = _quotient(builder, _SIZE(LEAST_WORK), _larger(builder, work, _SIZE(1)))
-    size = _larger(builder, fewest, _quotient(builder, count, _SIZE(BLOCKS * threads)))
+    fewest = _quotient(builder, _SIZE(LEAST_WORK), larger(builder, work, _SIZE(1)))
+    size = larger(builder, fewest, _quotient(builder, count, _SIZE(BLOCKS * threads)))
     passed = [value for value in (*values, size, count) if not isinstance(value, ir.Constant)]
-    name = f"graphc_parts_{len(builder.module.globals)}"
+    name = builder.module.get_unique_name("parts")
     inside, places = chunk_function(builder.module, name, passed)
     loaded = iter([inside.load(place) for place in places])
     # What is known stays so, and decides which kernels are compiled.
@@ -125,7 +125,3 @@ def _block_function(module: Any, kernel: Any, values: list[Any]) -> Any:
 
 def _smaller(builder: Any, one: Any, other: Any) -> Any:
     return builder.select(builder.icmp_signed("<", one, other), one, other)
-
-
-def _larger(builder: Any, one: Any, other: Any) -> Any:
-    return builder.select(builder.icmp_signed(">", one, other), one, other)

@@ -7,16 +7,31 @@ A loop that calls a function without them is not vectorised. They are named in t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
+from numba.core.registry import cpu_target
 
-__all__ = ["PURE", "REGISTERS", "add_attributes", "offer"]
+__all__ = ["PURE", "add_attributes", "counts", "has_wide_registers", "offer"]
 
 PURE = ("nounwind", "willreturn", "memory(none)")
 """What LLVM has to know of a function before it calls a vector form of it."""
-REGISTERS = (64, 128, 256, 512)
+_REGISTERS = (64, 128, 256, 512)
 """Bits that vectors of a loop may have."""
+
+
+@cache
+def has_wide_registers() -> bool:
+    """Return whether the processor has 32 registers of 64 bytes: those of AVX-512."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return "+avx512f" in features.split(",")
+
+
+def counts(real: Any) -> list[int]:
+    """How many floats of a type vectors of a loop may have."""
+    width = 32 if real == ir.FloatType() else 64
+    return [bits // width for bits in _REGISTERS if bits > width]
 
 
 def add_attributes(function: Any, *attributes: str) -> None:

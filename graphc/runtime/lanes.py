@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
 
-from .forms import PURE, REGISTERS, add_attributes, offer
+from .forms import PURE, add_attributes, counts, has_wide_registers, offer
 
 __all__ = ["are_supported", "put_in_place", "write_lookup", "write_scaled"]
 
@@ -40,8 +40,7 @@ def write_scaled(builder: Any, x: Any, exponent: Any) -> Any:
 
 def are_supported(context: Any) -> bool:
     """Whether code that a context of Numba's lowers may contain them: one that puts them in place says so."""
-    is_own = getattr(context, "puts_lanes_in_place", False)
-    return is_own and "+avx512f" in context.codegen().magic_tuple()[2].split(",")
+    return getattr(context, "puts_lanes_in_place", False) and has_wide_registers()
 
 
 def put_in_place(module: Any, passes: Any) -> None:
@@ -90,9 +89,8 @@ def _call(builder: Any, operation: _Operation, real: Any, *arguments: Any) -> An
 
 def _declare(module: Any, operation: _Operation, real: Any) -> dict[int, Any]:
     """The function and its forms, by the count of numbers that each is for."""
-    width = 32 if real == ir.FloatType() else 64
     forms = {}
-    for count in (1, *(bits // width for bits in REGISTERS if bits > width)):
+    for count in (1, *counts(real)):
         types = [
             ir.VectorType(kind, count) if count > 1 and letter == "v" else kind
             for kind, letter in zip(operation.types(real), operation.arguments, strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["hints", "is_short", "rolled", "work"]
+__all__ = ["COPIES", "hints", "is_short", "rolled", "work"]
 
 SHORT = 24
 """Loops of fewer instructions are left to LLVM."""

@@ -19,7 +19,7 @@ from .buffers import as_buffer, buffer_value
 from .gate import compiled_gate
 from .pool import LAUNCH
 
-__all__ = ["bounded", "chunk_function", "launch", "run", "size", "stored_record"]
+__all__ = ["bounded", "chunk_function", "larger", "launch", "run", "size", "stored_record"]
 
 MOST_CHUNKS = 64
 """How many chunks there are at most where their number is bounded."""
@@ -78,7 +78,7 @@ def _type_bounded(context: Any) -> Any:
 def _lower_bounded(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     length, least = args
     rounded = builder.add(length, _WORD(MOST_CHUNKS - 1))
-    return _larger(builder, least, builder.sdiv(rounded, _WORD(MOST_CHUNKS)))
+    return larger(builder, least, builder.sdiv(rounded, _WORD(MOST_CHUNKS)))
 
 
 @type_callable(size)
@@ -92,11 +92,12 @@ def _type_size(context: Any) -> Any:
 @lower_builtin(size, types.Integer, types.Integer, types.Integer)
 def _lower_size(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     elements, inner, fewest = args
-    quotient = builder.sdiv(elements, _larger(builder, inner, _WORD(1)))
-    return _larger(builder, fewest, quotient)
+    quotient = builder.sdiv(elements, larger(builder, inner, _WORD(1)))
+    return larger(builder, fewest, quotient)
 
 
-def _larger(builder: Any, one: Any, other: Any) -> Any:
+def larger(builder: Any, one: Any, other: Any) -> Any:
+    """The larger one of two signed integers of LLVM."""
     return builder.select(builder.icmp_signed(">", one, other), one, other)
 
 

@@ -198,8 +198,8 @@ leave:
 _CLOSED = -(1 << 63)
 
 _SPINS = 3000
-"""How often a thread looks for work, or the end of it, before it sleeps: some tens of
-microseconds. Measured, see docs/decisions.md."""
+"""How often a thread looks for work, or the end of it, before it sleeps: some tens of microseconds. Measured,
+see docs/decisions.md."""
 
 
 class _Pool:

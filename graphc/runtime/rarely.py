@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .forms import PURE, REGISTERS, add_attributes, offer
+from .forms import PURE, add_attributes, counts, offer
 
 __all__ = ["write_beyond"]
 
@@ -50,11 +50,9 @@ def _define(module: Any, name: str, limit: float, body: Body, kind: Any) -> Any:
 
     # A function of its own: the one with vector forms must not be what they call.
     single = _write(module, f"{name}.single", limit, kind, one)
-    width = 32 if kind == ir.FloatType() else 64
     forms = {
         count: _write(module, f"{name}.{count}", limit, ir.VectorType(kind, count), each)
-        for count in (bits // width for bits in REGISTERS)
-        if count > 1
+        for count in counts(kind)
     }
     choice = _write(module, name, limit, kind, same)
     offer(choice, "vv", forms)

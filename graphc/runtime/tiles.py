@@ -4,17 +4,16 @@ BLAS copies both operands into the order in which its kernel reads them, which p
 product with few rows reads a matrix once for every eight rows, in the time that the copy would take. Here
 one operand is copied at most, and a strip of it at a time.
 
-Loops that LLVM is to vectorise keep no tile in registers, so the kernels are written in its vectors.
+Loops that LLVM is to vectorise keep no tile in registers, so the kernels are written in its vectors. They
+want 32 registers of 64 bytes: with 16 of 32 bytes BLAS is faster.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 
 from .squares import SIDE as SQUARE
 from .squares import transposed_lines
@@ -27,7 +26,6 @@ __all__ = [
     "VECTORS",
     "VECTOR_BYTES",
     "Tiles",
-    "is_supported",
 ]
 
 _SIZE = cgutils.intp_t
@@ -46,16 +44,6 @@ BLOCK = 512
 """Terms of the sums that `Tiles.broadcast` adds before it goes on to other tiles: 64 KB of an operand."""
 FEWEST_TO_COPY = 128
 """Rows from which on a strip of the second operand is copied for them; measured."""
-
-
-@cache
-def is_supported() -> bool:
-    """Return whether the processor has the registers for the tiles: 32 of 64 bytes, as with AVX-512.
-
-    With 16 of 32 bytes BLAS is faster.
-    """
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return "+avx512f" in features.split(",")
 
 
 class Tiles:
